@@ -1,0 +1,92 @@
+"""Files and directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sctool.errors import OutputError
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError where `path` exists and may not be replaced."""
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path} exists already.", hint="Pass --overwrite to replace it, or name another output.")
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write `content` beside `path`, then rename: a reader sees the old file or the new one.
+
+    Raises OutputError where the folder cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            os.fchmod(stream.fileno(), 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys; NaN is refused."""
+    write_file(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@contextmanager
+def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty staging folder that becomes `path` when the block ends without an error.
+
+    Raises OutputError where `path` exists and `overwrite` is not set, or where its parent cannot be written.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    path = path.absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
+        staging.chmod(0o755)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        yield staging
+        _swap_in(staging, path)
+    except OSError as error:
+        if error.filename is not None and str(staging) in str(error.filename):
+            raise _unwritable(path, error) from error
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _swap_in(staging: Path, path: Path) -> None:
+    if not os.path.lexists(path):
+        os.replace(staging, path)
+        return
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
+    os.replace(path, aside / "old")
+    try:
+        os.replace(staging, path)
+    except OSError:
+        os.replace(aside / "old", path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"Cannot write {path}: {error.strerror or error}.", hint="Check its permissions and free space, or name another output."
+    )

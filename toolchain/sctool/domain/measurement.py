@@ -1,0 +1,107 @@
+"""Figures with their uncertainty: attack results, latency profiles, verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its 95 % interval [low, high]."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+    @classmethod
+    def from_json(cls, record: dict[str, float]) -> Interval:
+        return cls(record["value"], record["low"], record["high"])
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """An attack's figures on records that it was not fitted on.
+
+    scores: float64 [N], higher = member; is_member: bool [N]. `accuracy` and `balanced_accuracy` use the threshold
+    fitted on other records. `tpr_at_fpr` maps 0.001, 0.01, 0.1 to the largest TPR with FPR at most that, or None where
+    there are too few non-members to tell (fewer than 1 / FPR).
+    """
+
+    attack: str
+    scores: NDArray[np.float64]
+    is_member: NDArray[np.bool_]
+    threshold: float
+    auc: Interval
+    accuracy: Interval
+    balanced_accuracy: Interval
+    tpr_at_fpr: dict[float, Interval | None]
+    fpr: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    tpr: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def to_json(self, *, curve: bool = False) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "attack": self.attack,
+            "members": int(self.is_member.sum()),
+            "non_members": int((~self.is_member).sum()),
+            "threshold": float(self.threshold) if np.isfinite(self.threshold) else None,
+            "auc": self.auc.to_json(),
+            "accuracy": self.accuracy.to_json(),
+            "balanced_accuracy": self.balanced_accuracy.to_json(),
+            "tpr_at_fpr": {f"{k:g}": v.to_json() if v else None for k, v in self.tpr_at_fpr.items()},
+        }
+        if curve:
+            record["roc"] = {"fpr": [float(v) for v in self.fpr], "tpr": [float(v) for v in self.tpr]}
+        return record
+
+
+MeasuredOn = Literal["device", "emulator", "host"]
+
+
+@dataclass(frozen=True)
+class LatencyProfile:
+    """One artifact's cost, in one runtime, at one place.
+
+    samples_ms: float64 [repeat, iteration], batch 1 unless `batch_size` says otherwise. `peak_memory_mib` is the
+    peak resident set of a process that only loads and runs the artifact; `baseline_memory_mib` that of the same
+    process before it loads (interpreter and runtime library).
+    """
+
+    artifact: str
+    runtime: str
+    measured_on: MeasuredOn
+    machine: str
+    threads: int
+    batch_size: int
+    warm_up: int
+    samples_ms: NDArray[np.float64]
+    cold_load_ms: float
+    warm_load_ms: float
+    peak_memory_mib: float
+    baseline_memory_mib: float
+
+    def percentile_ms(self, q: float) -> float:
+        """The q-th percentile over all samples, in ms."""
+        return float(np.percentile(self.samples_ms, q))
+
+    def to_json(self) -> dict[str, Any]:
+        medians = np.median(self.samples_ms, axis=1)
+        return {
+            "artifact": self.artifact, "runtime": self.runtime, "measured_on": self.measured_on, "machine": self.machine,
+            "threads": self.threads, "batch_size": self.batch_size, "warm_up": self.warm_up,
+            "repeats": int(self.samples_ms.shape[0]), "iterations": int(self.samples_ms.shape[1]),
+            "latency_ms": {f"p{q}": self.percentile_ms(q) for q in (50, 90, 99)},
+            "latency_p50_over_repeats_ms": {"min": float(medians.min()), "max": float(medians.max())},
+            "cold_load_ms": self.cold_load_ms, "warm_load_ms": self.warm_load_ms,
+            "peak_memory_mib": self.peak_memory_mib, "baseline_memory_mib": self.baseline_memory_mib,
+            "samples_ms": [[round(float(v), 6) for v in row] for row in self.samples_ms],
+        }  # fmt: skip
