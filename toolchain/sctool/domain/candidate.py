@@ -1,0 +1,44 @@
+"""One proposal of a round and how it fared in the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A drop x grow proposal, trained for one round from the round's parent, with its test figures.
+
+    Accuracies and AUC are in [0, 1], taken on `validation` (task) and `attack_select` (safety).
+    """
+
+    round: int
+    candidate: int
+    drop: str
+    grow: str
+    seed: int
+    parent: str
+    task_accuracy: float
+    attack_accuracy: float
+    attack_auc: float
+    tm_score: float
+    density: float
+    nnz: int
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """ "round.candidate", unique in a run."""
+        return f"{self.round}.{self.candidate}"
+
+    def to_json(self, *, selected: bool) -> dict[str, Any]:
+        return {**self.__dict__, "name": self.name, "selected": selected}
+
+
+def tm_score(task_accuracy: float, attack_accuracy: float, exponent: float = 1.0) -> float:
+    """task_accuracy ** exponent / attack_accuracy; higher is better. Our reading of SafeCompress (ASE 2022).
+
+    Attack accuracies under chance are counted as 0.5: an attacker can always invert, and luck is no privacy (ours).
+    """
+    return float(task_accuracy**exponent / max(attack_accuracy, 0.5))

@@ -1,0 +1,166 @@
+"""The validated configuration of a run (TOML in, pydantic out, JSON schema on demand)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sctool.errors import ConfigError
+from sctool.resources import suggest
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Section):
+    source: str = Field("mlp", description="A model of the zoo, or 'package.module:callable' returning an nn.Module.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the builder.")
+
+
+class SplitConfig(Section):
+    """Shares of all records; they sum to at most 1. Each attack part is half members (taken from train)."""
+
+    seed: int = 0
+    train: Share = 0.34
+    validation: Share = 0.14
+    test: Share = 0.18
+    attack_fit: Share = Field(0.06, description="Members of this part; as many non-members come on top.")
+    attack_select: Share = 0.08
+    audit_fit: Share = 0.06
+    audit: Share = 0.14
+    quantisation: Share = Field(0.1, description="Subset of train for quantisation ranges.")
+
+
+class DataConfig(Section):
+    source: str = Field("digits", description="A calibration recipe, a path to an .npz (x, y), or 'module:callable'.")
+    split: SplitConfig = SplitConfig()
+
+
+class CompressConfig(Section):
+    seed: int = 0
+    density: Share = 0.1
+    distribution: Literal["erk", "uniform"] = "erk"
+    leave_dense: list[str] = Field(default_factory=list, description="Parameter names that are never masked.")
+    candidates: list[str] = Field(
+        default_factory=lambda: ["magnitude/gradient", "magnitude/random", "set/random", "set/gradient"],
+        description="drop/grow pairs that compete in every round.",
+    )
+    rounds: Count = 5
+    warm_up_steps: Annotated[int, Field(ge=0)] = 200
+    steps_per_round: Count = 120
+    final_steps: Annotated[int, Field(ge=0)] = 300
+    drop_fraction: Share = 0.3
+    dense_steps: Count = 600
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    momentum: UnitInterval = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class SafetyConfig(Section):
+    selection_attack: str = "modified_entropy"
+    audit_attacks: list[str] = Field(
+        default_factory=lambda: ["modified_entropy", "confidence", "correctness", "neural"], min_length=1
+    )
+    tm_exponent: Annotated[float, Field(gt=0)] = 1.0
+
+
+class ExportConfig(Section):
+    target: str = "android"
+    codec: Literal["auto", "gap8", "dense"] = "auto"
+    max_batch: Count = 256
+    parity_max_abs_error: Annotated[float, Field(gt=0)] = 1e-4
+    parity_min_top1_agreement: UnitInterval = 1.0
+
+
+class VerifyConfig(Section):
+    max_attack_accuracy: UnitInterval = 0.60
+    max_auc: UnitInterval = 0.60
+    max_tpr_at_1pct_fpr: UnitInterval = 0.15
+
+
+class ProfileConfig(Section):
+    threads: Count = 1
+    repeats: Count = 5
+    iterations: Count = 100
+    warm_up: Annotated[int, Field(ge=0)] = 20
+
+
+class Config(Section):
+    name: str = Field("sctool-run", pattern=r"^[A-Za-z0-9._-]+$")
+    output: str = Field("runs/digits", description="The run directory, relative to the working directory.")
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    compress: CompressConfig = CompressConfig()
+    safety: SafetyConfig = SafetyConfig()
+    export: ExportConfig = ExportConfig()
+    verify: VerifyConfig = VerifyConfig()
+    profile: ProfileConfig = ProfileConfig()
+
+
+def load_config(path: Path | None, overrides: Iterable[str] = ()) -> Config:
+    """Read a TOML file (None: all defaults), lay `section.key=value` overrides over it, and validate.
+
+    Raises ConfigError naming the file, the key, the value and what would be valid.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot read {path}: {error.strerror}.", hint="`sctool init` writes a config that works as it is."
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}.", hint="Mend that line.") from error
+    for override in overrides:
+        _lay_over(tree, override)
+    return validate_config(tree, where=str(path) if path else "the settings")
+
+
+def validate_config(tree: dict[str, Any], *, where: str) -> Config:
+    """Build a Config from plain values; ConfigError on the first thing wrong."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from error
+
+
+def _lay_over(tree: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"--set {override!r} has no '='.", hint="Write --set section.key=value.")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    node = tree
+    for section in sections:
+        node = node.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override!r}: {section!r} is a value, not a section.", hint="Check the key.")
+    node[last] = value
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        model: Any = Config
+        for part in location[:-1]:
+            model = model.model_fields[part].annotation
+        return f"{where}: unknown key {key!r}. {suggest(location[-1], list(model.model_fields))}"
+    more = f" ({error.error_count() - 1} more.)" if error.error_count() > 1 else ""
+    return f"{where}: {key} = {first['input']!r}: {first['msg']}.{more}"

@@ -1,0 +1,55 @@
+"""Does an artifact keep to its target's budget?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sctool.domain.measurement import LatencyProfile
+from sctool.domain.target import Target
+
+
+def gates(profile: LatencyProfile, target: Target) -> bool:
+    """Whether `profile` may decide on the target's latency and memory.
+
+    A device's or a class's limits are decided on a device only; a host's on a host. An emulator decides nothing.
+    """
+    return profile.measured_on == ("host" if target.kind == "host" else "device")
+
+
+def check_budget(profiles: Sequence[LatencyProfile], size_bytes: int, target: Target) -> list[str]:
+    """The violations, one sentence each; empty where all is within the target's budget.
+
+    Size is always checked. Latency and memory are checked where `gates` holds: figures of a host or an emulator say
+    nothing about a phone's milliseconds, see `not_gated`.
+    """
+    budget = target.budget
+    found: list[str] = []
+    size_mib = size_bytes / 2**20
+    if budget.size_mib is not None and size_mib > budget.size_mib:
+        found.append(f"Size {size_mib:.3f} MiB is over the {budget.size_mib:g} MiB of {target.name}.")
+    for profile in profiles:
+        if not gates(profile, target):
+            continue
+        latency = profile.percentile_ms(95)
+        where = f"{profile.artifact} on {profile.machine}"
+        # not <=: a figure that is no number is a violation too
+        if budget.latency_p95_ms is not None and not latency <= budget.latency_p95_ms:
+            found.append(f"Latency p95 {latency:.3f} ms is over the {budget.latency_p95_ms:g} ms of {target.name} ({where}).")
+        if budget.peak_memory_mib is not None and not profile.peak_memory_mib <= budget.peak_memory_mib:
+            found.append(
+                f"Peak memory {profile.peak_memory_mib:.1f} MiB is over the {budget.peak_memory_mib:g} MiB of {target.name} ({where})."
+            )
+    return found
+
+
+def not_gated(profiles: Sequence[LatencyProfile], target: Target) -> list[str]:
+    """A note for each limit that no profile could decide, to be shown beside the verdict."""
+    if any(gates(profile, target) for profile in profiles):
+        return []
+    needed = "host" if target.kind == "host" else "device"
+    measured = " and ".join(sorted({profile.measured_on for profile in profiles})) or "nowhere"
+    return [
+        f"{limit} of {target.name} was not checked: it needs a measurement on a {needed}, found {measured}."
+        for limit, value in (("latency_p95_ms", target.budget.latency_p95_ms), ("peak_memory_mib", target.budget.peak_memory_mib))
+        if value is not None
+    ]

@@ -1,0 +1,60 @@
+"""Changes of the masks: sparse initialisation, and one drop-and-grow update that keeps every layer's count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sctool.sparsity.density import Counts
+from sctool.sparsity.drop import DROPS
+from sctool.sparsity.grow import GROWS
+
+Masks = dict[str, Tensor]
+
+
+def random_masks(shapes: Mapping[str, tuple[int, ...]], counts: Counts, generator: torch.Generator) -> Masks:
+    """Bool masks with exactly counts[name] True positions, uniformly at random."""
+    masks = {}
+    for name, shape in shapes.items():
+        mask = torch.zeros(shape, dtype=torch.bool).flatten()
+        mask[torch.randperm(mask.numel(), generator=generator)[: counts[name]]] = True
+        masks[name] = mask.view(shape)
+    return masks
+
+
+def magnitude_masks(weights: Mapping[str, Tensor], counts: Counts) -> Masks:
+    """Bool masks that keep the counts[name] largest |w| of each dense weight; ties go to the lower index."""
+    masks = {}
+    for name, weight in weights.items():
+        order = weight.abs().flatten().argsort(descending=True, stable=True)
+        mask = torch.zeros(weight.numel(), dtype=torch.bool)
+        mask[order[: counts[name]]] = True
+        masks[name] = mask.view(weight.shape)
+    return masks
+
+
+def update_topology(
+    weight: Tensor, mask: Tensor, gradient: Tensor, momentum: Tensor, *, drop: str, grow: str, fraction: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Drop `fraction` of the existing weights and grow as many elsewhere (never one just dropped, where others exist).
+
+    All tensors have the weight's shape. Returns (mask, grown): the new bool mask with the same count as before, and
+    the positions that came back. Grown weights start at zero (the caller sets them).
+    """  # fmt: skip
+    existing = int(mask.sum())
+    count = min(int(fraction * existing), mask.numel() - existing)
+    if count == 0:
+        return mask.clone(), torch.zeros_like(mask)
+    drop_score = DROPS[drop](weight, gradient, count).masked_fill(~mask, torch.inf)
+    dropped = torch.zeros(mask.numel(), dtype=torch.bool)
+    dropped[drop_score.flatten().argsort(stable=True)[:count]] = True
+    dropped = dropped.view(mask.shape) & mask
+    grow_score = GROWS[grow](gradient, momentum, generator).masked_fill(mask, -torch.inf)
+    order = grow_score.flatten().argsort(descending=True, stable=True)
+    grown = torch.zeros(mask.numel(), dtype=torch.bool)
+    grown[order[: int(dropped.sum())]] = True
+    grown = grown.view(mask.shape)
+    return (mask & ~dropped) | grown, grown

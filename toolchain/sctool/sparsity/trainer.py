@@ -1,0 +1,139 @@
+"""Masked SGD: the trunk that all candidates branch from. One state in, one state out, no hidden globals."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sctool.errors import TrainingError
+from sctool.sparsity.schedule import learning_rate_at
+from sctool.sparsity.topology import Masks, update_topology
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    label_smoothing: float
+    total_steps: int
+
+
+@dataclass
+class TrainingState:
+    """A model, its masks, the momentum buffers and the step: all that a candidate inherits from its parent."""
+
+    model: nn.Module
+    masks: Masks
+    momenta: dict[str, Tensor]
+    step: int = 0
+
+    def branch(self) -> TrainingState:
+        """A copy that can be trained on without touching this one."""
+        return TrainingState(
+            copy.deepcopy(self.model),
+            {name: mask.clone() for name, mask in self.masks.items()},
+            {name: buffer.clone() for name, buffer in self.momenta.items()},
+            self.step,
+        )
+
+
+def start_training(model: nn.Module, masks: Masks) -> TrainingState:
+    """The state before the first step: weights outside the masks are set to zero."""
+    state = TrainingState(model, masks, {n: torch.zeros_like(p) for n, p in model.named_parameters()})
+    apply_masks(state)
+    return state
+
+
+def apply_masks(state: TrainingState) -> None:
+    """Set every weight and momentum outside its mask to +0.0."""
+    parameters = dict(state.model.named_parameters())
+    with torch.no_grad():
+        for name, mask in state.masks.items():
+            parameters[name].masked_fill_(~mask, 0.0)
+            state.momenta[name].masked_fill_(~mask, 0.0)
+
+
+def batches(records: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Index batches without end: a fresh permutation each epoch; a last batch of one record is left out
+    (BatchNorm cannot take it)."""
+    while True:
+        order = torch.randperm(records, generator=generator)
+        for start in range(0, records, batch_size):
+            if records - start > 1 or start == 0:
+                yield order[start : start + batch_size]
+
+
+def train_steps(
+    state: TrainingState, x: Tensor, y: Tensor, settings: TrainingSettings, steps: int, generator: torch.Generator
+) -> float:
+    """Train `state` in place for `steps` steps on x [N, ...], y [N]; returns the mean loss.
+
+    Raises TrainingError, naming the step, when the loss is not finite.
+    """
+    parameters = dict(state.model.named_parameters())
+    order = batches(len(x), settings.batch_size, generator)
+    state.model.train()
+    total = torch.zeros(())
+    for _ in range(steps):
+        loss = _loss_and_gradients(state.model, x, y, next(order), settings.label_smoothing)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"The loss became {loss.item()} at step {state.step}.",
+                hint=f"Lower compress.learning_rate (now {settings.learning_rate}) and check the data's scale.",
+            )
+        total += loss
+        rate = learning_rate_at(state.step, settings.total_steps, settings.learning_rate)
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad.add(parameter, alpha=settings.weight_decay)
+                if name in state.masks:
+                    gradient.mul_(state.masks[name])
+                buffer = state.momenta[name]
+                buffer.mul_(settings.momentum).add_(gradient)
+                parameter.sub_(gradient.add(buffer, alpha=settings.momentum), alpha=rate)
+        state.step += 1
+    apply_masks(state)
+    state.model.zero_grad(set_to_none=True)
+    return float(total / max(steps, 1))
+
+
+def _loss_and_gradients(model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, smoothing: float) -> Tensor:
+    model.zero_grad(set_to_none=True)
+    loss = functional.cross_entropy(model(x[rows]), y[rows], label_smoothing=smoothing)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def dense_gradients(state: TrainingState, x: Tensor, y: Tensor, records: int, generator: torch.Generator) -> Masks:
+    """Parameter name -> gradient of the loss on one batch of `records`, also where the mask is False (RigL).
+
+    BatchNorm statistics stay as they were.
+    """
+    rows = torch.randperm(len(x), generator=generator)[:records]
+    state.model.eval()
+    _loss_and_gradients(state.model, x, y, rows, 0.0)
+    zero = {n: torch.zeros_like(p) for n, p in state.model.named_parameters()}
+    return {n: (p.grad if p.grad is not None else zero[n]).clone() for n, p in state.model.named_parameters()}
+
+
+def change_topology(
+    state: TrainingState, gradients: Masks, *, drop: str, grow: str, fraction: float, generator: torch.Generator
+) -> None:
+    """One drop x grow update of every masked layer of `state`, in place; grown weights start at zero."""
+    parameters = dict(state.model.named_parameters())
+    for name in sorted(state.masks):
+        dense_momentum = state.momenta[name] + gradients[name]
+        state.masks[name], _ = update_topology(
+            parameters[name].detach(), state.masks[name], gradients[name], dense_momentum,
+            drop=drop, grow=grow, fraction=fraction, generator=generator,
+        )  # fmt: skip
+    apply_masks(state)
