@@ -98,7 +98,9 @@ def read_target(path: Path) -> Target:
     try:
         record = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror or error}.", hint="Name a readable TOML file.") from error
+        raise ConfigError(
+            f"Cannot read {path}: {error.strerror or error}.", hint="Name a readable TOML file."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{path} is not valid TOML: {reason}.", hint="See targets/README.md.") from error
@@ -108,7 +110,8 @@ def read_target(path: Path) -> Target:
         raise _explain(path, error) from error
     if target.name != path.stem:
         raise ConfigError(
-            f"{path}: name is {target.name!r}, the file {path.stem!r}.", hint="Give both the same name: a target is found by its file."
+            f"{path}: name is {target.name!r}, the file {path.stem!r}.",
+            hint="Give both the same name: a target is found by its file.",
         )
     return target
 

@@ -31,14 +31,13 @@ def check_budget(profiles: Sequence[LatencyProfile], size_bytes: int, target: Ta
         if not gates(profile, target):
             continue
         latency = profile.percentile_ms(95)
-        where = f"{profile.artifact} on {profile.machine}"
+        where = f"of {target.name} ({profile.artifact} on {profile.machine})"
+        peak = profile.peak_memory_mib
         # not <=: a figure that is no number is a violation too
         if budget.latency_p95_ms is not None and not latency <= budget.latency_p95_ms:
-            found.append(f"Latency p95 {latency:.3f} ms is over the {budget.latency_p95_ms:g} ms of {target.name} ({where}).")
-        if budget.peak_memory_mib is not None and not profile.peak_memory_mib <= budget.peak_memory_mib:
-            found.append(
-                f"Peak memory {profile.peak_memory_mib:.1f} MiB is over the {budget.peak_memory_mib:g} MiB of {target.name} ({where})."
-            )
+            found.append(f"Latency p95 {latency:.3f} ms is over the {budget.latency_p95_ms:g} ms {where}.")
+        if budget.peak_memory_mib is not None and not peak <= budget.peak_memory_mib:
+            found.append(f"Peak memory {peak:.1f} MiB is over the {budget.peak_memory_mib:g} MiB {where}.")
     return found
 
 
@@ -50,6 +49,9 @@ def not_gated(profiles: Sequence[LatencyProfile], target: Target) -> list[str]:
     measured = " and ".join(sorted({profile.measured_on for profile in profiles})) or "nowhere"
     return [
         f"{limit} of {target.name} was not checked: it needs a measurement on a {needed}, found {measured}."
-        for limit, value in (("latency_p95_ms", target.budget.latency_p95_ms), ("peak_memory_mib", target.budget.peak_memory_mib))
+        for limit, value in (
+            ("latency_p95_ms", target.budget.latency_p95_ms),
+            ("peak_memory_mib", target.budget.peak_memory_mib),
+        )
         if value is not None
     ]

@@ -19,10 +19,15 @@ from sctool.resources import list_resources, search_path
 _PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "executorch")
 _PYTHON = ((3, 11), (3, 13))
 _LEAST_FREE_GIB = 2.0
-_BACKENDS = (
-    "from executorch.extension.pybindings import portable_lib as lib; "
-    "print('BACKENDS', *lib._get_registered_backend_names())"
-)
+# The extension itself imports in 2 s, the wrapper (portable_lib, under which later versions hide it) in 7 s.
+_BACKENDS = """
+import torch
+try:
+    from executorch.extension.pybindings import _portable_lib as lib
+except ImportError:
+    from executorch.extension.pybindings import portable_lib as lib
+print("BACKENDS", *lib._get_registered_backend_names())
+"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def examine(folder: Path | None = None, *, timeout_s: float = 4.0) -> list[Check
         _program("C++ compiler", ("c++", "g++", "clang++"), "Install g++ or clang++ to build the sparse runtime."),
         _program("cmake", ("cmake",), "Install cmake to build the sparse runtime."),
         _program("adb", ("adb",), "Install Android's platform tools to measure on a phone."),
-        _program("Arm emulator", ("qemu-aarch64", "qemu-aarch64-static"), "Install qemu-user to verify on emulated Arm."),
+        _program("Arm emulator", ("qemu-aarch64", "qemu-aarch64-static"), "Install qemu-user to verify on Arm."),
         _program("Arm cross compiler", ("aarch64-linux-gnu-g++", "aarch64-linux-gnu-gcc"),
                  "Install g++-aarch64-linux-gnu to build the runner for Arm."),
         _disk(folder or Path.cwd()),
@@ -90,11 +95,14 @@ def _xnnpack(timeout_s: float) -> Check:
             capture_output=True, text=True, errors="replace", timeout=timeout_s, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return Check(name, False, "optional", f"unknown: no answer within {timeout_s:g} s", "Try again on an idle machine.")
+        return Check(
+            name, False, "optional", f"unknown: no answer within {timeout_s:g} s", "Try again on an idle machine."
+        )
     backends = next((line.split()[1:] for line in answer.stdout.splitlines() if line.startswith("BACKENDS")), None)
     if backends is None:
-        reason = next((line for line in reversed(answer.stderr.splitlines()) if line.strip()), f"exit {answer.returncode}")
-        return Check(name, False, "required", reason.strip(), "Reinstall executorch with the torch version it asks for.")
+        lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"exit {answer.returncode}"
+        return Check(name, False, "required", reason, "Reinstall executorch with the torch version it asks for.")
     ok = "XnnpackBackend" in backends
     found = f"backends: {', '.join(backends) or 'none'}"
     return Check(name, ok, "required", found, None if ok else "Install an executorch wheel with the XNNPACK backend.")

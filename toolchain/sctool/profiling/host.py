@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def _ask(request: Request, timeout_s: float) -> dict[str, Any]:
         ) from error
     finally:
         _end(worker)
-    last_line = next((line.strip() for line in reversed(noise.splitlines()) if line.strip()), "no message")
+    last_line = next((line.strip() for line in reversed(noise.splitlines()) if line.strip()), "no message").rstrip(".")
     if worker.returncode < 0:
         name = signal.Signals(-worker.returncode).name
         raise DeviceError(
@@ -133,11 +134,15 @@ def _ask(request: Request, timeout_s: float) -> dict[str, Any]:
             hint="The runtime crashed or ran out of memory: export the artifact again, or free memory.",
         )
     if worker.returncode > 0:
-        raise ArtifactError(f"Cannot run {request['path']}: {last_line}.", hint="Check the artifact with `sctool verify`.")
+        raise ArtifactError(
+            f"Cannot run {request['path']}: {last_line}.", hint="Check the artifact with `sctool verify`."
+        )
     try:
         reply: dict[str, Any] = json.loads(output)
     except ValueError as error:
-        raise DeviceError(f"The process that runs {request['path']} gave no figures: {last_line}.", hint="Try again.") from error
+        raise DeviceError(
+            f"The process that runs {request['path']} gave no figures: {last_line}.", hint="Try again."
+        ) from error
     if "error" in reply:
         kind = getattr(errors, reply["error"]["class"], SctoolError)
         raise kind(reply["error"]["message"], hint=reply["error"]["hint"])
@@ -152,10 +157,8 @@ def _environment(threads: int) -> dict[str, str]:
 
 def _end(worker: subprocess.Popen[str]) -> None:
     if worker.poll() is None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         worker.wait()
     for stream in (worker.stdin, worker.stdout, worker.stderr):
         if stream is not None:

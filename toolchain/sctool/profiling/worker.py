@@ -47,7 +47,9 @@ def answer(request: Request) -> dict[str, Any]:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise NativeRuntimeMissing(f"Cannot import {module}: {error}.", hint="Install it, then run `sctool doctor`.") from error
+            raise NativeRuntimeMissing(
+                f"Cannot import {module}: {error}.", hint="Install it, then run `sctool doctor`."
+            ) from error
     open_session = resolve(request["opener"])
     batch = read_batch(Path(request["input_path"]), request["batch_size"])
     measure = _measure_latency if request["mode"] == "latency" else _measure_memory
@@ -60,7 +62,9 @@ def resolve(opener: str) -> Callable[..., Session]:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"Cannot import the opener {opener!r}: {error}.", hint="Give package.module:callable.") from error
+        raise ConfigError(
+            f"Cannot import the opener {opener!r}: {error}.", hint="Give package.module:callable."
+        ) from error
     if not callable(found):
         raise ConfigError(f"The opener {opener!r} is not callable.", hint="Give package.module:callable.")
     result: Callable[..., Session] = found
@@ -76,7 +80,9 @@ def read_batch(path: Path, batch_size: int) -> NDArray[np.float32]:
             records = np.load(path, mmap_mode="r", allow_pickle=False)
             records = records[:batch_size] if records.ndim else records
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"Cannot read inputs from {path}: {error}.", hint="Give a .npy or .safetensors file.") from error
+        raise DataError(
+            f"Cannot read inputs from {path}: {error}.", hint="Give a .npy or .safetensors file."
+        ) from error
     if records.ndim == 0 or len(records) < batch_size:
         found = len(records) if records.ndim else 0
         raise DataError(f"{path} holds {found} records, the batch needs {batch_size}.", hint="Give more records.")
@@ -110,7 +116,9 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def _measure_latency(request: Request, open_session: Callable[..., Session], batch: NDArray[np.float32]) -> dict[str, Any]:
+def _measure_latency(
+    request: Request, open_session: Callable[..., Session], batch: NDArray[np.float32]
+) -> dict[str, Any]:
     path, threads = Path(request["path"]), request["threads"]
     session, cold_load_ms = _timed(lambda: open_session(path, threads=threads))
     warm_loads: list[float] = []
@@ -138,7 +146,9 @@ def _measure_latency(request: Request, open_session: Callable[..., Session], bat
     }
 
 
-def _measure_memory(request: Request, open_session: Callable[..., Session], batch: NDArray[np.float32]) -> dict[str, Any]:
+def _measure_memory(
+    request: Request, open_session: Callable[..., Session], batch: NDArray[np.float32]
+) -> dict[str, Any]:
     baseline = peak_memory_mib()
     session = open_session(Path(request["path"]), threads=request["threads"])
     for _ in range(max(2, request["warm_up"])):

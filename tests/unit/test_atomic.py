@@ -1,0 +1,128 @@
+"""Whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sctool import atomic
+from sctool.errors import OutputError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def fail(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@given(content=st.binary(max_size=64))
+def test_write_file_writes_what_it_is_given(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("w") / "deep" / "file"
+    atomic.write_file(path, content)
+    assert path.read_bytes() == content
+    assert names(path.parent) == ["file"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    atomic.write_file(path, "old")
+    monkeypatch.setattr("sctool.atomic.os.replace", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        atomic.write_file(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        atomic.write_json(tmp_path / "x.json", {"value": float("nan")})
+    assert names(tmp_path) == []
+    atomic.write_json(tmp_path / "x.json", {"b": 1, "a": 2})
+    assert list(json.loads((tmp_path / "x.json").read_text())) == ["a", "b"]
+
+
+def test_new_directory_appears_whole(tmp_path: Path) -> None:
+    with atomic.new_directory(tmp_path / "deep" / "out") as staging:
+        (staging / "f").write_text("1")
+        assert not (tmp_path / "deep" / "out").exists()
+    assert (tmp_path / "deep" / "out" / "f").read_text() == "1"
+    assert names(tmp_path / "deep") == ["out"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, FileNotFoundError])
+@pytest.mark.parametrize("existing", [False, True])
+def test_new_directory_leaves_nothing_new_on_an_exception(
+    tmp_path: Path, error: type[BaseException], existing: bool
+) -> None:
+    out = tmp_path / "out"
+    if existing:
+        out.mkdir()
+        (out / "old").touch()
+    with pytest.raises(error), atomic.new_directory(out, overwrite=True) as staging:
+        (staging / "f").touch()
+        raise error
+    assert names(tmp_path) == (["out"] if existing else [])
+    assert not existing or names(out) == ["old"]
+
+
+def test_overwrite_swaps(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").touch()
+    with pytest.raises(OutputError, match="exists already"), atomic.new_directory(out):
+        pass
+    with atomic.new_directory(out, overwrite=True) as staging:
+        (staging / "new").touch()
+    assert names(out) == ["new"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_failed_swap_brings_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").touch()
+    real = os.replace
+
+    def replace(source: str | Path, destination: str | Path) -> None:
+        if ".partial-" in str(source):
+            raise OSError(28, "No space left on device", str(source))
+        real(source, destination)
+
+    monkeypatch.setattr("sctool.atomic.os.replace", replace)
+    with pytest.raises(OutputError), atomic.new_directory(out, overwrite=True):
+        pass
+    assert names(out) == ["old"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_dangling_link_counts_as_existing(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(OutputError):
+        atomic.refuse_existing(tmp_path / "link", overwrite=False)
+
+
+def test_parent_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Cannot write"):
+        atomic.write_file(tmp_path / "file" / "x", "")
+    with pytest.raises(OutputError, match="Cannot write"), atomic.new_directory(tmp_path / "file" / "x"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_read_only_parent(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(OutputError, match="Permission denied"):
+            atomic.write_file(tmp_path / "x", "")
+    finally:
+        tmp_path.chmod(0o755)

@@ -1,0 +1,45 @@
+"""The command line: options in, workflow called, result rendered. No command's work is done here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sctool import __version__
+from sctool.cli import inspecting, working
+
+app = typer.Typer(
+    name="sctool",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Put a neural network on a phone without putting its training data there.",
+    epilog="Start: [bold]sctool init[/bold], then [bold]sctool run sctool.toml[/bold].",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sctool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (inspecting.init, working.compress, working.export, working.verify, working.profile, working.report,
+                working.run, inspecting.targets, inspecting.doctor):  # fmt: skip
+    app.command(command.__name__, epilog=command.EXAMPLE)(command)  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Entry point of the `sctool` script."""
+    app()

@@ -1,0 +1,19 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Override = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting of the config; repeatable.")
+]
+ConfigPath = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="TOML file; without it, all defaults.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory written by `sctool compress`.")]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle directory written by `sctool export`.")]

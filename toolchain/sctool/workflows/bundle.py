@@ -1,0 +1,66 @@
+"""Reading a bundle for `verify` and `profile`: its manifest, its files, its records, and the run it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sctool.data.dataset import Dataset
+from sctool.data.recipe import load_dataset
+from sctool.data.splits import make_split
+from sctool.domain.config import SplitConfig
+from sctool.domain.membership import MembershipSplit
+from sctool.errors import ArtifactError, DataError
+from sctool.export.manifest import Manifest, check_files, read_manifest
+from sctool.workflows.run_directory import SUMMARY, Run, read_run
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files match its manifest's hashes."""
+
+    path: Path
+    manifest: Manifest
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read `path` and check every file's hash. ArtifactError on anything missing, damaged or altered."""
+    if not path.is_dir():
+        raise ArtifactError(f"No bundle directory {path}.", hint="`sctool export RUN` makes one.")
+    manifest = read_manifest(path)
+    check_files(path, manifest)
+    return Bundle(path, manifest)
+
+
+def load_records(bundle: Bundle, source: str | None) -> tuple[Dataset, MembershipSplit]:
+    """The data set and split that the bundle's manifest names, rebuilt and held against the split's hash.
+
+    DataError where the data are not those of the run.
+    """
+    name = source or str(bundle.manifest.data["source"])
+    data = load_dataset(name)
+    split = make_split(data.y, SplitConfig.model_validate(bundle.manifest.split["shares"]))
+    expected = str(bundle.manifest.split["sha256"])
+    if split.sha256 != expected or list(data.x.shape[1:]) != list(bundle.manifest.data["input_shape"]):
+        raise DataError(
+            f"Data {name!r} give split {split.sha256[:12]}..., the manifest says {expected[:12]}....",
+            hint="Verify with the data that the model was trained on (--data).",
+        )
+    return data, split
+
+
+def find_run(bundle: Bundle, given: Path | None) -> Run | None:
+    """The run the bundle came from: `given`, else the run directory around the bundle, else None.
+
+    ArtifactError where `given` is another run.
+    """
+    candidates = [given] if given else [p for p in bundle.path.absolute().parents[:2] if (p / SUMMARY).is_file()]
+    for path in candidates:
+        run = read_run(path)
+        if run.sha256 == bundle.manifest.run_sha256:
+            return run
+        if given:
+            raise ArtifactError(
+                f"{bundle.path} was exported from another run than {given}.", hint="Name the right run, or leave --run out."
+            )
+    return None
