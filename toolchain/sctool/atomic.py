@@ -88,5 +88,6 @@ def _swap_in(staging: Path, path: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"Cannot write {path}: {error.strerror or error}.", hint="Check its permissions and free space, or name another output."
+        f"Cannot write {path}: {error.strerror or error}.",
+        hint="Check its permissions and free space, or name another output.",
     )

@@ -31,6 +31,8 @@ def load_callable(reference: str, *, what: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if not callable(found):
         public = [name for name in vars(module) if not name.startswith("_")]
-        raise ConfigError(f"{what} = {reference!r}: {module_name} has no callable {attribute!r}.", hint=suggest(attribute, public))
+        raise ConfigError(
+            f"{what} = {reference!r}: {module_name} has no callable {attribute!r}.", hint=suggest(attribute, public)
+        )
     result: Callable[..., Any] = found
     return result

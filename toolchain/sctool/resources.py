@@ -41,7 +41,9 @@ def find_resource(kind: str, name: str) -> Path:
         path = Path(name)
         if path.is_file():
             return path
-        raise ConfigError(f"No file {name}.", hint=f"Give a path that exists, or one of: {', '.join(list_resources(kind))}.")
+        raise ConfigError(
+            f"No file {name}.", hint=f"Give a path that exists, or one of: {', '.join(list_resources(kind))}."
+        )
     found = list_resources(kind)
     if name in found:
         return found[name]

@@ -8,6 +8,7 @@ import typer
 
 from sctool import __version__
 from sctool.cli import inspecting, working
+from sctool.cli.example import EXAMPLES
 
 app = typer.Typer(
     name="sctool",
@@ -37,7 +38,7 @@ def _root(
 
 for command in (inspecting.init, working.compress, working.export, working.verify, working.profile, working.report,
                 working.run, inspecting.targets, inspecting.doctor):  # fmt: skip
-    app.command(command.__name__, epilog=command.EXAMPLE)(command)  # type: ignore[attr-defined]
+    app.command(command.__name__, epilog=EXAMPLES[command.__name__])(command)
 
 
 def main() -> None:

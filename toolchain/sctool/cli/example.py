@@ -8,12 +8,14 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
+EXAMPLES: dict[str, str] = {}
+
 
 def example(*lines: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Attach example command lines; cli.app prints them under the options."""
+    """Register example command lines; cli.app prints them under the options."""
 
     def attach(command: Callable[P, R]) -> Callable[P, R]:
-        command.EXAMPLE = "\n\n".join(["Examples:", *(f"[bold]{line}[/bold]" for line in lines)])  # type: ignore[attr-defined]
+        EXAMPLES[command.__name__] = "\n\n".join(["Examples:", *(f"[bold]{line}[/bold]" for line in lines)])
         return command
 
     return attach

@@ -35,7 +35,13 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             raise SystemExit(INTERNAL) from None
         except MemoryError:
-            _fail("MemoryError", "Out of memory. Lower compress.batch_size or the model's size.", INTERNAL, debug=debug, as_json=as_json)
+            _fail(
+                "MemoryError",
+                "Out of memory. Lower compress.batch_size or the model's size.",
+                INTERNAL,
+                debug=debug,
+                as_json=as_json,
+            )
         except Exception as error:
             text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             message = f"Internal error: {text}. Run again with --debug and report it."

@@ -60,8 +60,13 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False) 
 
     sink = Output(as_json=as_json, quiet=quiet)
     checks = examine()
-    rows = [[c.name, "ok" if c.ok else ("MISSING" if c.level == "required" else "not there"), c.found, c.next_step or ""] for c in checks]
-    record = [{"name": c.name, "ok": c.ok, "level": c.level, "found": c.found, "next_step": c.next_step} for c in checks]
+    rows = [
+        [c.name, "ok" if c.ok else ("MISSING" if c.level == "required" else "not there"), c.found, c.next_step or ""]
+        for c in checks
+    ]
+    record = [
+        {"name": c.name, "ok": c.ok, "level": c.level, "found": c.found, "next_step": c.next_step} for c in checks
+    ]
     sink.result(record, lambda out: out.table("Doctor", ["check", "state", "found", "next step"], rows))
     missing = [c.name for c in checks if not c.ok and c.level == "required"]
     if missing:

@@ -12,7 +12,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Override = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting of the config; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting of the config; repeatable."),
 ]
 ConfigPath = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="TOML file; without it, all defaults.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory written by `sctool compress`.")]

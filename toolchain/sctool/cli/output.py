@@ -47,7 +47,12 @@ class Output:
         if self.as_json or self.quiet or not self._err.is_terminal:
             yield lambda done, total, what: None
             return
-        columns = (TextColumn("{task.description:<44}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description:<44}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self._err, transient=True) as bars:
             task = bars.add_task("", total=1)
             yield lambda done, total, what: bars.update(task, completed=done, total=max(total, 1), description=what)

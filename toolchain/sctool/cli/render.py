@@ -40,7 +40,9 @@ def draw_compress(output: Output, summary: dict[str, Any], folder: str) -> None:
 def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
     sizes = manifest["sizes"]
     rows = [[name, kilobytes(size), _percent(size / sizes["dense_onnx_bytes"])] for name, size in sizes.items()]
-    output.table(f"Bundle for {manifest['target']}, density {manifest['density']:.4f}", ["what", "size", "of dense"], rows)
+    output.table(
+        f"Bundle for {manifest['target']}, density {manifest['density']:.4f}", ["what", "size", "of dense"], rows
+    )
     for name, parity in manifest["parity"].items():
         output.line(
             f"parity of {name} with eager on {parity['records']} records: max abs error {parity['max_abs_error']:.2e}, "

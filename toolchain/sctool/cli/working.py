@@ -19,7 +19,9 @@ from sctool.errors import VerificationFailed
 @guarded
 def compress(
     config: ConfigPath = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory; overrides the config's.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run directory; overrides the config's.")
+    ] = None,
     overrides: Override = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -42,8 +44,12 @@ def compress(
 @guarded
 def export(
     run: RunPath,
-    target: Annotated[str | None, typer.Option("--target", "-t", help="android, linux-arm64, host, ios, ... (see `sctool targets`).")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Bundle directory; default RUN/bundles/TARGET.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="android, linux-arm64, host, ios, ... (see `sctool targets`).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Bundle directory; default RUN/bundles/TARGET.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -62,9 +68,16 @@ def export(
 @guarded
 def verify(
     bundle: BundlePath,
-    run: Annotated[Path | None, typer.Option("--run", help="The run it came from, for the eager columns; found by itself inside a run.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="Data source, where it differs from the manifest's.")] = None,
-    max_attack_accuracy: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on the attack's balanced accuracy.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="The run it came from, for the eager columns; found by itself inside a run."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Data source, where it differs from the manifest's.")
+    ] = None,
+    max_attack_accuracy: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Gate on the attack's balanced accuracy.")
+    ] = None,
     max_auc: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on the attack's AUC.")] = None,
     max_tpr_at_1pct_fpr: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on TPR at 1 % FPR.")] = None,
     as_json: AsJson = False,
@@ -91,7 +104,9 @@ def profile(
     repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, each of all iterations.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Timed calls a repeat, batch 1.")] = None,
     warm_up: Annotated[int | None, typer.Option(min=0, help="Calls before the first timed one.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help="Data source, where it differs from the manifest's.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Data source, where it differs from the manifest's.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -131,7 +146,9 @@ def report(
 @guarded
 def run(
     config: ConfigPath = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run directory; overrides the config's.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run directory; overrides the config's.")
+    ] = None,
     overrides: Override = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

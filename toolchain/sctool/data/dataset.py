@@ -25,8 +25,14 @@ class Dataset:
         return len(self.labels)
 
 
-def check_dataset(x: object, y: object, *, source: str, labels: list[str] | None = None,
-                  normalisation: dict[str, object] | None = None) -> Dataset:
+def check_dataset(
+    x: object,
+    y: object,
+    *,
+    source: str,
+    labels: list[str] | None = None,
+    normalisation: dict[str, object] | None = None,
+) -> Dataset:
     """Turn arrays into a Dataset. DataError on wrong shapes, NaN, infinities, fewer than two classes."""  # fmt: skip
     features, targets = np.asarray(x), np.asarray(y)
     if features.ndim < 2 or targets.ndim != 1 or len(features) != len(targets):
@@ -56,5 +62,7 @@ def check_dataset(x: object, y: object, *, source: str, labels: list[str] | None
         )
     names = labels or [str(k) for k in range(int(present[-1]) + 1)]
     if present[-1] >= len(names):
-        raise DataError(f"{source}: label {present[-1]} has no name; {len(names)} names are given.", hint="Name them all.")
+        raise DataError(
+            f"{source}: label {present[-1]} has no name; {len(names)} names are given.", hint="Name them all."
+        )
     return Dataset(features, targets.astype(np.int64), names, normalisation or {"kind": "none"}, source)

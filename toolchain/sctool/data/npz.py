@@ -27,7 +27,8 @@ def read_npz(path: Path) -> Dataset:
             missing = {"x", "y"} - set(arrays.files)
             if missing:
                 raise DataError(
-                    f"{path} holds {sorted(arrays.files)}; {sorted(missing)} missing.", hint="Save with np.savez(x=, y=)."
+                    f"{path} holds {sorted(arrays.files)}; {sorted(missing)} missing.",
+                    hint="Save with np.savez(x=, y=).",
                 )
             labels = [str(v) for v in arrays["labels"]] if "labels" in arrays.files else None
             return check_dataset(arrays["x"], arrays["y"], source=path.name, labels=labels)

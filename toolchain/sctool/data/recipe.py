@@ -49,6 +49,8 @@ def load_dataset(source: str) -> Dataset:
     if ":" in source:
         made = load_callable(source, what="data.source")()
         if not isinstance(made, tuple) or len(made) != 2:
-            raise DataError(f"{source} returned {type(made).__name__}; expected a tuple (x, y).", hint="Return two arrays.")
+            raise DataError(
+                f"{source} returned {type(made).__name__}; expected a tuple (x, y).", hint="Return two arrays."
+            )
         return check_dataset(made[0], made[1], source=source)
     return READERS[read_recipe(find_resource("calibration", source)).reader]()

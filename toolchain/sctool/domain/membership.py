@@ -50,7 +50,11 @@ class Signals:
     is_member: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        if self.logits.ndim != 3 or self.labels.shape != (len(self.logits),) or self.is_member.shape != self.labels.shape:
+        if (
+            self.logits.ndim != 3
+            or self.labels.shape != (len(self.logits),)
+            or self.is_member.shape != self.labels.shape
+        ):
             raise ValueError(
                 f"logits {self.logits.shape}, labels {self.labels.shape}, is_member {self.is_member.shape}: "
                 "expected [N, Q, C], [N], [N]"

@@ -17,7 +17,9 @@ from sctool.resources import suggest
 ZOO: dict[str, Callable[..., nn.Module]] = {"mlp": Mlp, "small_cnn": SmallCnn}
 
 
-def build_model(source: str, options: dict[str, Any], *, input_shape: Sequence[int], classes: int, seed: int) -> nn.Module:
+def build_model(
+    source: str, options: dict[str, Any], *, input_shape: Sequence[int], classes: int, seed: int
+) -> nn.Module:
     """Build the model with weights drawn from `seed`, and try it on two records of `input_shape`.
 
     A zoo model takes (input_shape, classes, **options); a user's 'module:callable' takes (**options) alone.
@@ -47,7 +49,9 @@ def _construct(source: str, options: dict[str, Any], input_shape: Sequence[int],
             hint="Check model.options and the data's shape.",
         ) from error
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"model.source = {source!r} returned {type(model).__name__}.", hint="Return a torch.nn.Module.")
+        raise ConfigError(
+            f"model.source = {source!r} returned {type(model).__name__}.", hint="Return a torch.nn.Module."
+        )
     return model
 
 
@@ -65,4 +69,6 @@ def _try_out(model: nn.Module, source: str, input_shape: Sequence[int], classes:
     model.train(was_training)
     shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != [2, classes]:
-        raise TrainingError(f"Model {source!r} gave {shape} for 2 records; expected [2, {classes}].", hint="Return logits [B, C].")
+        raise TrainingError(
+            f"Model {source!r} gave {shape} for 2 records; expected [2, {classes}].", hint="Return logits [B, C]."
+        )

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 class SmallCnn(nn.Module):
     """Two blocks of conv 3x3 + BatchNorm + ReLU + max-pool 2, then two Linear layers; needs sides of at least 4."""
 
-    def __init__(self, input_shape: Sequence[int], classes: int, channels: Sequence[int] = (16, 32), hidden: int = 64) -> None:
+    def __init__(
+        self, input_shape: Sequence[int], classes: int, channels: Sequence[int] = (16, 32), hidden: int = 64
+    ) -> None:
         super().__init__()
         depth, height, width = input_shape
         first, second = channels
@@ -19,7 +21,10 @@ class SmallCnn(nn.Module):
             nn.Conv2d(first, second, 3, padding=1), nn.BatchNorm2d(second), nn.ReLU(), nn.MaxPool2d(2),
         )  # fmt: skip
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(second * (height // 4) * (width // 4), hidden), nn.ReLU(), nn.Linear(hidden, classes)
+            nn.Flatten(),
+            nn.Linear(second * (height // 4) * (width // 4), hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:

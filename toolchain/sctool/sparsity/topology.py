@@ -36,7 +36,14 @@ def magnitude_masks(weights: Mapping[str, Tensor], counts: Counts) -> Masks:
 
 
 def update_topology(
-    weight: Tensor, mask: Tensor, gradient: Tensor, momentum: Tensor, *, drop: str, grow: str, fraction: float,
+    weight: Tensor,
+    mask: Tensor,
+    gradient: Tensor,
+    momentum: Tensor,
+    *,
+    drop: str,
+    grow: str,
+    fraction: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Drop `fraction` of the existing weights and grow as many elsewhere (never one just dropped, where others exist).

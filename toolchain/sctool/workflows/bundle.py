@@ -61,6 +61,7 @@ def find_run(bundle: Bundle, given: Path | None) -> Run | None:
             return run
         if given:
             raise ArtifactError(
-                f"{bundle.path} was exported from another run than {given}.", hint="Name the right run, or leave --run out."
+                f"{bundle.path} was exported from another run than {given}.",
+                hint="Name the right run, or leave --run out.",
             )
     return None

@@ -38,7 +38,12 @@ from sctool.sparsity.maskable import find_maskable
 from sctool.sparsity.schedule import drop_fraction_at
 from sctool.sparsity.topology import random_masks
 from sctool.sparsity.trainer import (
-    TrainingSettings, TrainingState, change_topology, dense_gradients, start_training, train_steps,
+    TrainingSettings,
+    TrainingState,
+    change_topology,
+    dense_gradients,
+    start_training,
+    train_steps,
 )  # fmt: skip
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.run_directory import DENSE, MASKS, MODEL, write_run
@@ -87,7 +92,9 @@ def parse_candidates(pairs: list[str]) -> list[tuple[str, str]]:
         drop, _, grow = pair.partition("/")
         for kind, name, valid in (("drop", drop, DROPS), ("grow", grow, GROWS)):
             if name not in valid:
-                raise ConfigError(f"compress.candidates: unknown {kind} {name!r} in {pair!r}.", hint=suggest(name, list(valid)))
+                raise ConfigError(
+                    f"compress.candidates: unknown {kind} {name!r} in {pair!r}.", hint=suggest(name, list(valid))
+                )
         parsed.append((drop, grow))
     return parsed
 

@@ -30,7 +30,11 @@ def config_schema() -> dict[str, Any]:
 
 def render_config() -> str:
     """All settings at their defaults, as TOML with a comment over each section."""
-    lines = ["# sctool configuration. Run it: sctool run sctool.toml", "# Override on the way: --set compress.density=0.05", ""]
+    lines = [
+        "# sctool configuration. Run it: sctool run sctool.toml",
+        "# Override on the way: --set compress.density=0.05",
+        "",
+    ]
     _render(Config(), "", lines)
     return "\n".join(lines).rstrip() + "\n"
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
-
-class Progress(Protocol):
-    """Called with the steps done, the steps in all and what is being done."""
-
-    def __call__(self, done: int, total: int, what: str) -> None: ...
+Progress = Callable[[int, int, str], None]
+"""Called with the steps done, the steps in all and what is being done."""
 
 
 def ignore_progress(done: int, total: int, what: str) -> None:

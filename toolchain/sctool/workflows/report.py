@@ -48,5 +48,7 @@ def _read_optional(path: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ArtifactError(f"{path} is damaged: {error}.", hint="Run `sctool verify` or `sctool profile` again.") from error
+        raise ArtifactError(
+            f"{path} is damaged: {error}.", hint="Run `sctool verify` or `sctool profile` again."
+        ) from error
     return record

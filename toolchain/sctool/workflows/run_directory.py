@@ -120,7 +120,9 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"Cannot read {path}: {error}.", hint="Is this a run directory? See `sctool compress`.") from error
+        raise ArtifactError(
+            f"Cannot read {path}: {error}.", hint="Is this a run directory? See `sctool compress`."
+        ) from error
 
 
 def _check_hash(path: Path, expected: object) -> None:

@@ -140,5 +140,3 @@ def _exceeded(name: str, result: AttackResult, limits: VerifyConfig) -> list[str
         for what, figure, limit in figures
         if figure is not None and figure.value > limit
     ]
-
-
