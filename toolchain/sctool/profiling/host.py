@@ -31,7 +31,7 @@ from sctool.profiling.worker import Request
 # The modules whose import belongs to the baseline, not to the artifact.
 _PRELOAD: dict[ArtifactFormat, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
-    "pte": ("executorch.extension.pybindings.portable_lib",),
+    "pte": ("torch", "executorch.extension.pybindings._portable_lib"),
 }
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

@@ -1,0 +1,35 @@
+"""ONNX Runtime on the CPU at its default optimisation level (all): what a stock deployment runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sctool.errors import ArtifactError
+
+
+class OnnxRuntimeSession:
+    """A loaded .onnx file with one input and logits as its first output."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        """Load `path`; ArtifactError where ONNX Runtime refuses it."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            content = path.read_bytes()
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises a dozen classes of its own, all of them for a bad file here.
+            reason = " ".join(str(error).split())[:160]
+            raise ArtifactError(f"ONNX Runtime cannot load {path}: {reason}.", hint="Export the run again.") from error
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [B, ...] -> logits float32 [B, C]."""
+        return np.asarray(self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0], dtype=np.float32)

@@ -1,0 +1,21 @@
+"""File suffix -> session; each runtime is imported when its first file is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sctool.domain.artifact import Session
+from sctool.errors import ArtifactError
+
+
+def open_session(path: Path, *, threads: int = 1, max_batch: int = 256) -> Session:
+    """Load `path` in the runtime that executes it. ArtifactError for an unknown suffix or a damaged file."""
+    if path.suffix == ".onnx":
+        from sctool.runtimes.onnxruntime import OnnxRuntimeSession
+
+        return OnnxRuntimeSession(path, threads=threads)
+    if path.suffix == ".pte":
+        from sctool.runtimes.executorch import ExecuTorchSession
+
+        return ExecuTorchSession(path, max_batch=max_batch)
+    raise ArtifactError(f"{path} is neither .onnx nor .pte.", hint="Name an artifact that `sctool export` wrote.")

@@ -1,0 +1,27 @@
+"""What an attack is: fitted on records whose membership is known, it scores others by what a model says of them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sctool.domain.membership import Signals
+
+
+class FittedAttack(Protocol):
+    """`score` gives float64 [N], higher = member; a record counts as a member where score >= threshold."""
+
+    threshold: float
+
+    def score(self, signals: Signals) -> NDArray[np.float64]: ...
+
+
+class Attack(Protocol):
+    """`threat_model` says what the attacker has, in one sentence."""
+
+    name: str
+    threat_model: str
+
+    def fit(self, signals: Signals, seed: int) -> FittedAttack: ...

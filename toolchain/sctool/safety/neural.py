@@ -1,0 +1,87 @@
+"""The neural attacker of Nasr et al. 2018 in the shape that SafeCompress uses (PAPER: black-box attacker)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sctool.domain.membership import Signals
+from sctool.safety.threshold import best_threshold
+
+BATCH = 256
+
+
+class _Network(nn.Module):
+    """Softmax [N, C] -> 64 and label one-hot {-1, +1} [N, C] -> 64, joined to one logit of membership [N]."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.output = _stack(classes, 1024, 512, 64)
+        self.label = _stack(classes, 512, 64)
+        self.joint = nn.Sequential(*_stack(128, 256, 64), nn.Linear(64, 1))
+
+    def forward(self, probabilities: Tensor, one_hot: Tensor) -> Tensor:
+        joined = torch.cat([self.output(probabilities), self.label(one_hot)], dim=1)
+        logit: Tensor = self.joint(joined)
+        return logit.squeeze(1)
+
+
+def _stack(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+@dataclass(frozen=True)
+class FittedNeural:
+    network: _Network
+    threshold: float
+
+    def score(self, signals: Signals) -> NDArray[np.float64]:
+        with torch.no_grad():
+            return np.asarray(self.network(*_inputs(signals)).double().numpy())
+
+
+@dataclass(frozen=True)
+class NeuralAttack:
+    """A fixed number of epochs: none is picked on records that are scored later."""
+
+    name: str = "neural"
+    epochs: int = 50
+    threat_model: str = (
+        "Sees the model's outputs and the labels; trains a network on other records of known membership."
+    )
+
+    def fit(self, signals: Signals, seed: int) -> FittedNeural:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            network = _Network(signals.logits.shape[2])
+        for name, parameter in network.named_parameters():
+            with torch.no_grad():
+                if name.endswith("weight"):
+                    parameter.normal_(0.0, 0.01, generator=generator)
+                else:
+                    parameter.zero_()
+        probabilities, one_hot = _inputs(signals)
+        target = torch.from_numpy(signals.is_member).float()
+        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+        for _ in range(self.epochs):
+            for rows in torch.randperm(len(target), generator=generator).split(BATCH):
+                optimiser.zero_grad()
+                logit = network(probabilities[rows], one_hot[rows])
+                nn.functional.binary_cross_entropy_with_logits(logit, target[rows]).backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+        fitted = FittedNeural(network.eval(), 0.0)
+        return FittedNeural(network, best_threshold(fitted.score(signals), signals.is_member))
+
+
+def _inputs(signals: Signals) -> tuple[Tensor, Tensor]:
+    probabilities = torch.from_numpy(signals.logits).softmax(dim=2).mean(dim=1)
+    one_hot = torch.full(probabilities.shape, -1.0)
+    one_hot[torch.arange(len(one_hot)), torch.from_numpy(signals.labels)] = 1.0
+    return probabilities, one_hot

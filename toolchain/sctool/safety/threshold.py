@@ -1,0 +1,69 @@
+"""Threshold attacks: a statistic, and the threshold that best tells members apart on the records fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sctool.domain.membership import Signals
+
+Statistic = Callable[[NDArray[np.floating], NDArray[np.int64]], NDArray[np.float64]]
+
+
+def best_threshold(values: NDArray[np.float64], is_member: NDArray[np.bool_]) -> float:
+    """The observed value t for which `value >= t` maximises (TPR + TNR) / 2.
+
+    Ties: the first maximum in the order [members; non-members] (FINDINGS D). O(n log n).
+    """
+    members, others = values[is_member], values[~is_member]
+    ordered = np.concatenate([members, others])
+    hits = len(members) - np.searchsorted(np.sort(members), ordered, side="left")
+    rejections = np.searchsorted(np.sort(others), ordered, side="left")
+    quality = hits / max(len(members), 1) + rejections / max(len(others), 1)
+    return float(ordered[int(np.argmax(quality))])
+
+
+@dataclass(frozen=True)
+class FittedThreshold:
+    """Scores are the statistic minus the class's threshold, so 0 decides."""
+
+    statistic: Statistic
+    by_class: dict[int, float]
+    otherwise: float
+    threshold: float = 0.0
+
+    def score(self, signals: Signals) -> NDArray[np.float64]:
+        offsets = np.array(
+            [self.by_class.get(int(label), self.otherwise) for label in signals.labels], dtype=np.float64
+        )
+        return mean_statistic(self.statistic, signals) - offsets
+
+
+@dataclass(frozen=True)
+class ThresholdAttack:
+    """One threshold for all records, or one for each class (`per_class`)."""
+
+    name: str
+    statistic: Statistic
+    per_class: bool = False
+    threat_model: str = "Sees the model's outputs and the labels; knows the membership of some other records."
+
+    def fit(self, signals: Signals, seed: int) -> FittedThreshold:
+        """A class without members or without non-members takes the threshold of all records."""
+        values = mean_statistic(self.statistic, signals)
+        overall = best_threshold(values, signals.is_member)
+        by_class: dict[int, float] = {}
+        for label in np.unique(signals.labels) if self.per_class else ():
+            rows = signals.labels == label
+            if signals.is_member[rows].any() and not signals.is_member[rows].all():
+                by_class[int(label)] = best_threshold(values[rows], signals.is_member[rows])
+        return FittedThreshold(self.statistic, by_class, overall)
+
+
+def mean_statistic(statistic: Statistic, signals: Signals) -> NDArray[np.float64]:
+    """float64 [N]: the statistic's mean over the Q queries of each record."""
+    queries = [statistic(signals.logits[:, q], signals.labels) for q in range(signals.logits.shape[1])]
+    return np.asarray(np.mean(queries, axis=0))
