@@ -53,6 +53,7 @@ class ExecuTorchSession:
         if content[4:8] not in _IDENTIFIER:
             raise ArtifactError(f"{path} is not an ExecuTorch program.", hint="Export the run again.")
         self._max_batch = max_batch
+        self._content = content  # the module reads from this buffer for as long as it lives
         with _silence():
             from executorch.extension.pybindings import _portable_lib as bindings
 
