@@ -22,7 +22,7 @@ quick: $(VENV)/.installed-dev
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy toolchain/sctool/domain toolchain/sctool/profiling toolchain/sctool/data toolchain/sctool/models toolchain/sctool/sparsity
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed

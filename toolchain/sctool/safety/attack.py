@@ -13,7 +13,8 @@ from sctool.domain.membership import Signals
 class FittedAttack(Protocol):
     """`score` gives float64 [N], higher = member; a record counts as a member where score >= threshold."""
 
-    threshold: float
+    @property
+    def threshold(self) -> float: ...
 
     def score(self, signals: Signals) -> NDArray[np.float64]: ...
 
@@ -21,7 +22,10 @@ class FittedAttack(Protocol):
 class Attack(Protocol):
     """`threat_model` says what the attacker has, in one sentence."""
 
-    name: str
-    threat_model: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def threat_model(self) -> str: ...
 
     def fit(self, signals: Signals, seed: int) -> FittedAttack: ...
