@@ -51,7 +51,7 @@ def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def test_new_directory_appears_whole(tmp_path: Path) -> None:
-    with atomic.new_directory(tmp_path / "deep" / "out") as staging:
+    with atomic.new_directory(tmp_path / "deep" / "out", marker="old") as staging:
         (staging / "f").write_text("1")
         assert not (tmp_path / "deep" / "out").exists()
     assert (tmp_path / "deep" / "out" / "f").read_text() == "1"
@@ -67,7 +67,7 @@ def test_new_directory_leaves_nothing_new_on_an_exception(
     if existing:
         out.mkdir()
         (out / "old").touch()
-    with pytest.raises(error), atomic.new_directory(out, overwrite=True) as staging:
+    with pytest.raises(error), atomic.new_directory(out, overwrite=True, marker="old") as staging:
         (staging / "f").touch()
         raise error
     assert names(tmp_path) == (["out"] if existing else [])
@@ -78,9 +78,9 @@ def test_overwrite_swaps(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").touch()
-    with pytest.raises(OutputError, match="exists already"), atomic.new_directory(out):
+    with pytest.raises(OutputError, match="exists already"), atomic.new_directory(out, marker="old"):
         pass
-    with atomic.new_directory(out, overwrite=True) as staging:
+    with atomic.new_directory(out, overwrite=True, marker="old") as staging:
         (staging / "new").touch()
     assert names(out) == ["new"]
     assert names(tmp_path) == ["out"]
@@ -98,7 +98,7 @@ def test_a_failed_swap_brings_the_old_folder_back(tmp_path: Path, monkeypatch: p
         real(source, destination)
 
     monkeypatch.setattr("sctool.atomic.os.replace", replace)
-    with pytest.raises(OutputError), atomic.new_directory(out, overwrite=True):
+    with pytest.raises(OutputError), atomic.new_directory(out, overwrite=True, marker="old"):
         pass
     assert names(out) == ["old"]
     assert names(tmp_path) == ["out"]
@@ -114,7 +114,7 @@ def test_parent_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="Cannot write"):
         atomic.write_file(tmp_path / "file" / "x", "")
-    with pytest.raises(OutputError, match="Cannot write"), atomic.new_directory(tmp_path / "file" / "x"):
+    with pytest.raises(OutputError, match="Cannot write"), atomic.new_directory(tmp_path / "file" / "x", marker="old"):
         pass
 
 
@@ -126,3 +126,17 @@ def test_read_only_parent(tmp_path: Path) -> None:
             atomic.write_file(tmp_path / "x", "")
     finally:
         tmp_path.chmod(0o755)
+
+
+def test_overwrite_spares_what_sctool_did_not_write(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").touch()
+    with pytest.raises(OutputError, match="does not replace"), atomic.new_directory(home, marker="x", overwrite=True):
+        pass
+    with pytest.raises(OutputError, match="is a directory"):
+        atomic.refuse_existing(home, overwrite=True)
+    (home / "thesis.tex").unlink()
+    with atomic.new_directory(home, marker="x", overwrite=True):
+        pass
+    assert names(home) == []

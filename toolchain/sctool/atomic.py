@@ -14,10 +14,25 @@ from typing import Any
 from sctool.errors import OutputError
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where `path` exists and may not be replaced."""
-    if os.path.lexists(path) and not overwrite:
+def refuse_existing(path: Path, *, overwrite: bool, marker: str | None = None) -> None:
+    """Raise OutputError where `path` exists and may not be replaced.
+
+    With a `marker`, --overwrite replaces only an empty directory or one that holds the marker: a mistyped path costs
+    no one a home directory.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
         raise OutputError(f"{path} exists already.", hint="Pass --overwrite to replace it, or name another output.")
+    if marker is None:
+        if path.is_dir():
+            raise OutputError(f"{path} is a directory.", hint="Name a file.")
+        return
+    if not path.is_dir() or (not (path / marker).is_file() and any(path.iterdir())):
+        raise OutputError(
+            f"{path} was not written by sctool (it holds no {marker}): --overwrite does not replace it.",
+            hint="Name another output, or remove it yourself.",
+        )
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -47,12 +62,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_directory(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty staging folder that becomes `path` when the block ends without an error.
 
-    Raises OutputError where `path` exists and `overwrite` is not set, or where its parent cannot be written.
+    `marker` is a file that every directory of this kind holds: `overwrite` replaces a directory that has it, or an
+    empty one, and nothing else. Raises OutputError otherwise, and where the parent cannot be written.
     """
-    refuse_existing(path, overwrite=overwrite)
+    refuse_existing(path, overwrite=overwrite, marker=marker)
     path = path.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

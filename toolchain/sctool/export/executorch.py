@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sctool.errors import ExportError
-from sctool.export.quiet import silence
+from sctool.quiet import silence
 
 
 class _Wrapped(nn.Module):

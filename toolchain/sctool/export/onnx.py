@@ -14,7 +14,7 @@ from torch import nn
 from sctool.errors import ExportError
 from sctool.export.codecs.codec import Encoded
 from sctool.export.codecs.registry import CODECS
-from sctool.export.quiet import silence
+from sctool.quiet import silence
 
 MIN_SIZE = 1024
 """Smaller tensors stay dense: decoding costs some 0.2 ms each at load."""

@@ -23,10 +23,11 @@ _VARIABLES = {
 INK, MUTED, LINE, DENSE, SPARSE, ONNX, PTE, PANEL = _VARIABLES
 GRADED = 10
 """An attack with more points on its ROC than this has a curve worth drawing."""
+Style = tuple[str, Any, float]
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">")
-_STYLES = {"dense": (DENSE, "-", 2.0), "sparse": (SPARSE, "-", 3.2)}
-_ARTIFACT_STYLES = ((ONNX, (0, (5, 2)), 1.7), (PTE, (0, (1.5, 1.5)), 1.7))
-_SETTINGS = {
+_STYLES: dict[str, Style] = {"dense": (DENSE, "-", 2.0), "sparse": (SPARSE, "-", 3.2)}
+_ARTIFACT_STYLES: tuple[Style, ...] = ((ONNX, (0, (5, 2)), 1.7), (PTE, (0, (1.5, 1.5)), 1.7))
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.5, "axes.edgecolor": MUTED, "text.color": INK,
     "axes.labelcolor": INK, "xtick.color": MUTED, "ytick.color": MUTED, "axes.spines.top": False,
     "axes.spines.right": False, "grid.color": LINE, "grid.linewidth": 0.8, "legend.frameon": False,

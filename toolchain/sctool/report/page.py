@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sctool.domain.wording import FILE_LABELS, say_interval, say_bytes, say_percent, strongest_attack
+from sctool.domain.wording import FILE_LABELS, say_bytes, say_interval, say_percent, strongest_attack
 from sctool.report.figures import draw_candidates, draw_roc
 
 Record = dict[str, Any]

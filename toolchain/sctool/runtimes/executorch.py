@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from sctool.errors import ArtifactError
+from sctool.quiet import silence_native
 
 _IDENTIFIER = (b"ET12", b"ET13")
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the runtime's native log lines away from the user: both file descriptors go to the null device."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [(fd, os.dup(fd)) for fd in (1, 2)]
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for fd, _ in saved:
-            os.dup2(null, fd)
-        yield
-    finally:
-        for fd, copy in saved:
-            os.dup2(copy, fd)
-            os.close(copy)
-        os.close(null)
 
 
 class ExecuTorchSession:
@@ -52,9 +32,11 @@ class ExecuTorchSession:
             raise ArtifactError(f"Cannot read {path}: {error.strerror}.", hint="Export the run again.") from error
         if content[4:8] not in _IDENTIFIER:
             raise ArtifactError(f"{path} is not an ExecuTorch program.", hint="Export the run again.")
+        self._path = path
         self._max_batch = max_batch
         self._content = content  # the module reads from this buffer for as long as it lives
-        with _silence():
+        self._forward: Callable[[tuple[torch.Tensor]], Any] = self._forward_first
+        with silence_native():
             from executorch.extension.pybindings import _portable_lib as bindings
 
             try:
@@ -69,10 +51,26 @@ class ExecuTorchSession:
                 ) from error
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [B, ...] -> logits float32 [B, C]; split into batches of at most `max_batch`."""
+        """float32 [B, ...] -> logits float32 [B, C]; split into batches of at most `max_batch`.
+
+        Raises ArtifactError where the program cannot take the batch or is damaged in a way that loading did not show.
+        """
         tensor = torch.from_numpy(np.ascontiguousarray(batch))
-        chunks = [
-            np.array(self._module.forward((tensor[i : i + self._max_batch],))[0].numpy(), dtype=np.float32)
-            for i in range(0, len(tensor), self._max_batch)
-        ]
+        chunks = []
+        for i in range(0, len(tensor), self._max_batch):
+            try:
+                answer = self._forward((tensor[i : i + self._max_batch],))
+            except RuntimeError as error:
+                raise ArtifactError(
+                    f"ExecuTorch cannot run {self._path} on {list(batch.shape)}: {' '.join(str(error).split())[:160]}.",
+                    hint="Export the run again.",
+                ) from error
+            chunks.append(np.array(answer[0].numpy(), dtype=np.float32))
         return np.concatenate(chunks)
+
+    def _forward_first(self, inputs: tuple[torch.Tensor]) -> Any:
+        """The first call starts the runtime's thread pool, which logs what it thinks of the processor."""
+        with silence_native():
+            answer = self._module.forward(inputs)
+        self._forward = self._module.forward
+        return answer

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from sctool.errors import ArtifactError
 
+BATCH = 1024
+"""Records a call: bounds the memory of activations."""
+
 
 class OnnxRuntimeSession:
     """A loaded .onnx file with one input and logits as its first output."""
@@ -28,8 +31,23 @@ class OnnxRuntimeSession:
         except Exception as error:  # ONNX Runtime raises a dozen classes of its own, all of them for a bad file here.
             reason = " ".join(str(error).split())[:160]
             raise ArtifactError(f"ONNX Runtime cannot load {path}: {reason}.", hint="Export the run again.") from error
+        self._path = path
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [B, ...] -> logits float32 [B, C]."""
-        return np.asarray(self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0], dtype=np.float32)
+        """float32 [B, ...] -> logits float32 [B, C]; split into batches of at most `BATCH`.
+
+        Raises ArtifactError where the model cannot take the batch.
+        """
+        batch = np.ascontiguousarray(batch)
+        chunks = []
+        for i in range(0, len(batch), BATCH):
+            try:
+                chunks.append(self._session.run(None, {self._input: batch[i : i + BATCH]})[0])
+            except Exception as error:
+                reason = " ".join(str(error).split())[:160]
+                raise ArtifactError(
+                    f"ONNX Runtime cannot run {self._path} on {list(batch.shape)}: {reason}.",
+                    hint="Export the run again.",
+                ) from error
+        return np.asarray(chunks[0] if len(chunks) == 1 else np.concatenate(chunks), dtype=np.float32)

@@ -71,7 +71,7 @@ class NeuralAttack:
         target = torch.from_numpy(signals.is_member).float()
         optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
         for _ in range(self.epochs):
-            for rows in torch.randperm(len(target), generator=generator).split(BATCH):
+            for rows in torch.split(torch.randperm(len(target), generator=generator), BATCH):
                 optimiser.zero_grad()
                 logit = network(probabilities[rows], one_hot[rows])
                 nn.functional.binary_cross_entropy_with_logits(logit, target[rows]).backward()  # type: ignore[no-untyped-call]

@@ -40,7 +40,7 @@ def negative_modified_entropy(logits: Logits, labels: Labels) -> Values:
 
 def correctness(logits: Logits, labels: Labels) -> Values:
     """1 where the prediction is right, else 0 (the gap attack)."""
-    return (logits.argmax(axis=1) == labels).astype(np.float64)
+    return np.asarray(logits.argmax(axis=1) == labels, dtype=np.float64)
 
 
 def _log_probability(logits: Logits) -> Values:

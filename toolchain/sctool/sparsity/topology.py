@@ -55,7 +55,7 @@ def update_topology(
     count = min(int(fraction * existing), mask.numel() - existing)
     if count == 0:
         return mask.clone(), torch.zeros_like(mask)
-    drop_score = DROPS[drop](weight, gradient, count).masked_fill(~mask, torch.inf)
+    drop_score = DROPS[drop](weight, gradient, mask).masked_fill(~mask, torch.inf)
     dropped = torch.zeros(mask.numel(), dtype=torch.bool)
     dropped[drop_score.flatten().argsort(stable=True)[:count]] = True
     dropped = dropped.view(mask.shape) & mask

@@ -46,7 +46,7 @@ from sctool.sparsity.trainer import (
     train_steps,
 )  # fmt: skip
 from sctool.workflows.progress import Progress, ignore_progress
-from sctool.workflows.run_directory import DENSE, MASKS, MODEL, write_run
+from sctool.workflows.run_directory import DENSE, MASKS, MODEL, SUMMARY, write_run
 from sctool.workflows.signals import attack_session, measure_accuracy
 
 GRADIENT_RECORDS = 512
@@ -109,13 +109,13 @@ def compress(
     pairs = parse_candidates(config.compress.candidates)
     for name in {config.safety.selection_attack, *config.safety.audit_attacks}:
         create_attack(name)
-    refuse_existing(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=overwrite, marker=SUMMARY)
     torch.set_num_threads(1)
     data = load_dataset(config.data.source)
     split = make_split(data.y, config.data.split)
     rows = torch.from_numpy(split["train"])
     experiment = _Experiment(config, data, split, torch.from_numpy(data.x)[rows], torch.from_numpy(data.y)[rows])
-    with new_directory(output, overwrite=overwrite) as folder:
+    with new_directory(output, overwrite=overwrite, marker=SUMMARY) as folder:
         began = time.perf_counter()
         dense = _train_dense(experiment, progress)
         dense_seconds = time.perf_counter() - began

@@ -18,6 +18,7 @@ from sctool.domain.target import load_target
 from sctool.errors import ArtifactError, ExportError
 from sctool.export.executorch import export_pte
 from sctool.export.fold import fold_batch_norm
+from sctool.export.manifest import FILE as MANIFEST
 from sctool.export.manifest import (
     FileEntry,
     LayerEntry,
@@ -58,7 +59,7 @@ def export(
     settings = run.config.export
     device_target = load_target(target or settings.target)
     folder = output or run_path / "bundles" / device_target.name
-    refuse_existing(folder, overwrite=overwrite)
+    refuse_existing(folder, overwrite=overwrite, marker=MANIFEST)
     torch.set_num_threads(1)
     records = _parity_records(run)
     model = load_run_model(run)
@@ -66,7 +67,7 @@ def export(
     reference = EagerSession(model).run(records)
     folded, note = fold_batch_norm(load_run_model(run))
     example = torch.from_numpy(records[:2])
-    with new_directory(folder, overwrite=overwrite) as staging:
+    with new_directory(folder, overwrite=overwrite, marker=MANIFEST) as staging:
         progress(0, 4, "exporting ONNX")
         unpacked = export_onnx(folded, example, max_batch=ANY_BATCH)
         sparse, layers = sparsify_onnx(unpacked, settings.codec)
@@ -101,7 +102,8 @@ def _parity_records(run: Run) -> NDArray[np.float32]:
     rows = np.concatenate([split["test"], split["validation"], split["train"]])[:PARITY_RECORDS]
     if len(data.x) <= rows.max() or list(data.x.shape[1:]) != list(run.summary["data"]["input_shape"]):
         raise ArtifactError(f"The data {run.config.data.source!r} are not those of {run.path}.", hint="Restore them.")
-    return data.x[rows]
+    records: NDArray[np.float32] = data.x[rows]
+    return records
 
 
 def _check_zeros(run: Run) -> None:

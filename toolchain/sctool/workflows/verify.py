@@ -68,7 +68,13 @@ def verify(
         columns.append(_Column("dense (eager)", "dense", EagerSession(load_run_model(origin, DENSE))))
         columns.append(_Column("sparse (eager)", "sparse", EagerSession(load_run_model(origin))))
     for name, entry in bundle.manifest.files.items():
-        columns.append(_Column(f"{name} ({RUNTIME_NAMES[entry.format]})", "artifact", open_session(path / name)))
+        columns.append(
+            _Column(
+                f"{name} ({RUNTIME_NAMES[entry.format]})",
+                "artifact",
+                open_session(path / name, max_batch=bundle.manifest.max_batch),
+            )
+        )
     blind = _blind(data, split, config.compress.seed)
     audit_rows, _ = split.pair("audit")
     reference = columns[1].session.run(data.x[audit_rows]) if origin else None

@@ -6,6 +6,8 @@ initialiser when the session is made, so the running time is that of the dense m
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -49,7 +51,7 @@ class Gap8:
     def encode(self, name: str, tensor: NDArray[np.float32]) -> Encoded:
         gaps, values = encode_gaps(np.ascontiguousarray(tensor).reshape(-1))
         wide = np.int64 if tensor.size > np.iinfo(np.int32).max else np.int32
-        constants = {
+        constants: dict[str, NDArray[Any]] = {
             "gaps": gaps, "values": values, "axis": np.array(0, np.int64),
             "size": np.array([tensor.size], np.int64), "shape": np.array(tensor.shape, np.int64),
         }  # fmt: skip
