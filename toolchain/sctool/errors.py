@@ -19,14 +19,18 @@ from __future__ import annotations
 
 
 class SctoolError(Exception):
-    """What was found, what was expected, and the next step, in one line."""
+    """What was found, what was expected, and the next step, in one line.
+
+    `reported`: the command's result, printed before, says it already; with --json it stays the only object.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, reported: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.reported = reported
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message

@@ -29,7 +29,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except SctoolError as error:
-            _fail(type(error).__name__, str(error), error.exit_code, debug=debug, as_json=as_json)
+            one_more = as_json and not error.reported
+            _fail(type(error).__name__, str(error), error.exit_code, debug=debug, as_json=one_more)
         except KeyboardInterrupt:
             _fail("Interrupted", "Stopped; no half-written output was left.", INTERRUPTED, debug=debug, as_json=as_json)
         except BrokenPipeError:

@@ -17,7 +17,7 @@ from sctool.cli.output import Output
 @example("sctool init", "sctool init my.toml", "sctool init --schema > sctool.schema.json")
 @guarded
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write the config.")] = Path("sctool.toml"),
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the config.")] = Path("sctool.toml"),
     schema: Annotated[bool, typer.Option("--schema", help="Print the config's JSON schema instead.")] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -47,7 +47,7 @@ def targets(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False)
     rows = [[t.name, t.kind, t.platform, t.abi, ", ".join(t.runtime)] for t in found]
     sink.result(
         [t.model_dump(mode="json") for t in found],
-        lambda out: out.table("Device targets", ["name", "kind", "platform", "ABI", "runtimes"], rows),
+        lambda out: out.table("Device targets", ["name", "kind", "platform", "ABI", "runtimes"], rows, text=True),
     )
 
 
@@ -67,7 +67,7 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False) 
     record = [
         {"name": c.name, "ok": c.ok, "level": c.level, "found": c.found, "next_step": c.next_step} for c in checks
     ]
-    sink.result(record, lambda out: out.table("Doctor", ["check", "state", "found", "next step"], rows))
+    sink.result(record, lambda out: out.table("Doctor", ["check", "state", "found", "next step"], rows, text=True))
     missing = [c.name for c in checks if not c.ok and c.level == "required"]
     if missing:
-        raise NativeRuntimeMissing(f"Missing: {', '.join(missing)}.", hint="See the next steps above.")
+        raise NativeRuntimeMissing(f"Missing: {', '.join(missing)}.", hint="See the next steps above.", reported=True)

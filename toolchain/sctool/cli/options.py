@@ -15,6 +15,9 @@ Override = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting of the config; repeatable."),
 ]
-ConfigPath = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="TOML file; without it, all defaults.")]
+ConfigPath = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="TOML file; without it, all defaults.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory written by `sctool compress`.")]
+ResultFile = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where the record goes; default: into the bundle. Replaced.")
+]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle directory written by `sctool export`.")]

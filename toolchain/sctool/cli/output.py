@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 
 class Output:
@@ -32,14 +34,14 @@ class Output:
     def line(self, text: str, style: str | None = None) -> None:
         self._out.print(text, style=style, markup=False)
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """A table whose first column is text and whose others are figures."""
-        table = Table(title=title, title_justify="left", title_style="bold")
+    def table(self, title: str, columns: list[str], rows: list[list[str]], *, text: bool = False) -> None:
+        """A table whose first column is text and whose others are figures, or text as well."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for number, column in enumerate(columns):
-            table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+            table.add_column(Text(column), justify="left" if number == 0 or text else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
-        self._out.print(table, markup=False)
+            table.add_row(*map(Text, row))
+        self._out.print(table)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[int, int, str], None]]:

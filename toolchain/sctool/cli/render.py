@@ -5,27 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from sctool.cli.output import Output
+from sctool.domain.wording import FILE_LABELS, say_bytes, say_interval, say_percent
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _figure(interval: dict[str, float] | None) -> str:
-    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else "withheld"
-
-
-def kilobytes(size: int) -> str:
-    """Bytes as kB with thousands separators."""
-    return f"{size / 1000:,.1f} kB"
+def _stack_interval(interval: dict[str, float] | None) -> str:
+    """Value over its 95 % interval, nine characters wide, so that four models fit beside one another."""
+    if interval is None:
+        return "withheld"
+    low, high = (f"{interval[end]:.3f}".removeprefix("0") for end in ("low", "high"))
+    return f"{interval['value']:.3f}\n{low}-{high}"
 
 
 def draw_compress(output: Output, summary: dict[str, Any], folder: str) -> None:
     rows = []
     for name in ("dense", "sparse"):
         figures, attack = summary[name], summary[name]["attacks"][0]
-        rows.append([name, _percent(figures["train_accuracy"]), _percent(figures["test_accuracy"]),
-                     _figure(attack["balanced_accuracy"]), _figure(attack["auc"])])  # fmt: skip
+        rows.append([name, say_percent(figures["train_accuracy"]), say_percent(figures["test_accuracy"]),
+                     say_interval(attack["balanced_accuracy"]), say_interval(attack["auc"])])  # fmt: skip
     attack_name = summary["dense"]["attacks"][0]["attack"]
     output.table(
         f"Compressed to density {summary['density']:.4f} in {summary['rounds']} rounds",
@@ -39,14 +35,17 @@ def draw_compress(output: Output, summary: dict[str, Any], folder: str) -> None:
 
 def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
     sizes = manifest["sizes"]
-    rows = [[name, kilobytes(size), _percent(size / sizes["dense_onnx_bytes"])] for name, size in sizes.items()]
+    rows = [
+        [FILE_LABELS.get(name, name), say_bytes(size), say_percent(size / sizes["dense_onnx_bytes"])]
+        for name, size in sizes.items()
+    ]
     output.table(
-        f"Bundle for {manifest['target']}, density {manifest['density']:.4f}", ["what", "size", "of dense"], rows
+        f"Bundle for {manifest['target']}, density {manifest['density']:.4f}", ["file", "size", "of dense"], rows
     )
     for name, parity in manifest["parity"].items():
         output.line(
             f"parity of {name} with eager on {parity['records']} records: max abs error {parity['max_abs_error']:.2e}, "
-            f"top-1 agreement {_percent(parity['top1_agreement'])}"
+            f"top-1 agreement {say_percent(parity['top1_agreement'])}"
         )
     for name, entry in manifest["files"].items():
         if entry.get("note"):
@@ -55,20 +54,25 @@ def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
 
 
 def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None:
-    for number, attack in enumerate(verification["columns"][0]["attacks"]):
-        rows = []
-        for column in verification["columns"]:
-            figures = column["attacks"][number]
-            tpr = figures["tpr_at_fpr"].get("0.01")
-            rows.append([column["name"], _figure(figures["balanced_accuracy"]), _figure(figures["auc"]), _figure(tpr)])
-        output.table(
-            f"Attack: {attack['attack']} ({attack['members']} members, {attack['non_members']} non-members)",
-            ["model", "attack accuracy", "AUC", "TPR at 1 % FPR"], rows,
-        )  # fmt: skip
+    columns = verification["columns"]
+    rows = [["test accuracy", *(say_percent(column["test_accuracy"]) for column in columns)]]
+    for number, attack in enumerate(columns[0]["attacks"]):
+        same = [column["attacks"][number] for column in columns]
+        name = attack["attack"].replace("_", " ")
+        rows.append([f"{name}\n  attack accuracy", *(_stack_interval(a["balanced_accuracy"]) for a in same)])
+        rows.append(["  AUC", *(_stack_interval(a["auc"]) for a in same)])
+        rows.append(["  TPR at 1 % FPR", *(_stack_interval(a["tpr_at_fpr"]["0.01"]) for a in same)])
     blind = verification["blind_baseline"]
-    output.line(f"blind baseline (sees no model): AUC {_figure(blind['auc'])}")
-    for column in verification["columns"]:
-        output.line(f"test accuracy of {column['name']}: {_percent(column['test_accuracy'])}")
+    output.table(
+        f"Attacks on {blind['members']} members and {blind['non_members']} non-members that no search has seen",
+        ["with 95 % intervals", *(column["name"].replace(" (", "\n(") for column in columns)], rows,
+    )  # fmt: skip
+    output.line(f"blind baseline, which sees no model: AUC {say_interval(blind['auc'])}")
+    gates = verification["gates"]
+    output.line(
+        f"gates: attack accuracy {gates['max_attack_accuracy']:g}, AUC {gates['max_auc']:g}, "
+        f"TPR at 1 % FPR {gates['max_tpr_at_1pct_fpr']:g}"
+    )
     passed = verification["verdict"] == "pass"
     for failure in verification["failures"]:
         output.line(f"LEAK: {failure}", style="bold red")
@@ -77,17 +81,26 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
 
 
 def draw_profile(output: Output, profile: dict[str, Any], file: str) -> None:
-    rows = []
-    for p in profile["profiles"]:
-        latency = p["latency_ms"]
-        rows.append([p["artifact"], *(f"{latency[q]:.4f}" for q in ("p50", "p90", "p99")),
-                     f"{p['cold_load_ms']:.1f}", f"{p['warm_load_ms']:.1f}",
-                     f"{p['peak_memory_mib']:.1f}", f"{p['peak_memory_mib'] - p['baseline_memory_mib']:.1f}"])  # fmt: skip
-    first = profile["profiles"][0]
+    profiles = profile["profiles"]
+    rows = [[f"latency {q}, ms", *(f"{p['latency_ms'][q]:.4f}" for p in profiles)] for q in ("p50", "p90", "p99")]
+    rows += [
+        ["cold load, ms", *(f"{p['cold_load_ms']:.2f}" for p in profiles)],
+        ["warm load, ms", *(f"{p['warm_load_ms']:.2f}" for p in profiles)],
+        ["peak memory, MiB", *(f"{p['peak_memory_mib']:.1f}" for p in profiles)],
+        [
+            "  over the runtime's own",
+            *(f"{p['peak_memory_mib'] - p['baseline_memory_mib']:.1f}" for p in profiles),
+        ],
+    ]
+    first = profiles[0]
+    threads = f"{first['threads']} thread" + ("s" if first["threads"] != 1 else "")
     output.table(
-        f"measured on {first['measured_on']}: {first['machine']}; {first['threads']} thread(s), batch {first['batch_size']}",
-        ["artifact", "p50 ms", "p90 ms", "p99 ms", "cold load ms", "warm load ms", "peak MiB", "over baseline MiB"], rows,
+        f"Measured on {first['measured_on']}: {first['machine']}; {threads}, batch {first['batch_size']}, "
+        f"{first['repeats']} x {first['iterations']} runs",
+        ["", *(f"{p['artifact']}\n{p['runtime']}" for p in profiles)], rows,
     )  # fmt: skip
+    for text in profile["violations"]:
+        output.line(f"OVER BUDGET: {text}", style="bold red")
     for note in profile["notes"]:
         output.line(note)
     output.line(f"profile: {file}")

@@ -10,9 +10,9 @@ import typer
 from sctool.cli import render
 from sctool.cli.example import example
 from sctool.cli.guard import guarded
-from sctool.cli.options import AsJson, BundlePath, ConfigPath, Debug, Override, Overwrite, Quiet, RunPath
+from sctool.cli.options import AsJson, BundlePath, ConfigPath, Debug, Override, Overwrite, Quiet, ResultFile, RunPath
 from sctool.cli.output import Output
-from sctool.errors import VerificationFailed
+from sctool.errors import BudgetExceeded, VerificationFailed
 
 
 @example("sctool compress sctool.toml", "sctool compress sctool.toml --set compress.density=0.05 --output runs/d05")
@@ -80,6 +80,7 @@ def verify(
     ] = None,
     max_auc: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on the attack's AUC.")] = None,
     max_tpr_at_1pct_fpr: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on TPR at 1 % FPR.")] = None,
+    output: ResultFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -91,7 +92,9 @@ def verify(
     sink = Output(as_json=as_json, quiet=quiet)
     gates = Gates(max_attack_accuracy, max_auc, max_tpr_at_1pct_fpr)
     with sink.progress() as progress:
-        file, verification = work(bundle, run=run, data_source=data, gates=gates, progress=progress)
+        file, verification = work(
+            bundle, run=run, data_source=data, gates=gates, output=output, progress=progress
+        )  # fmt: skip
     sink.result(_without_curves(verification), lambda out: render.draw_verify(out, verification, str(file)))
     _fail_on_leak(verification)
 
@@ -107,6 +110,7 @@ def profile(
     data: Annotated[
         str | None, typer.Option("--data", help="Data source, where it differs from the manifest's.")
     ] = None,
+    output: ResultFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -118,9 +122,10 @@ def profile(
     with sink.progress() as progress:
         file, record = work(
             bundle, threads=threads, repeats=repeats, iterations=iterations, warm_up=warm_up, data_source=data,
-            progress=progress,
+            output=output, progress=progress,
         )  # fmt: skip
     sink.result(record, lambda out: render.draw_profile(out, record, str(file)))
+    _fail_over_budget(record)
 
 
 @example("sctool report runs/digits", "sctool report runs/digits --output report.html --overwrite")
@@ -179,6 +184,7 @@ def run(
     }  # fmt: skip
     sink.result(record, draw)
     _fail_on_leak(verification)
+    _fail_over_budget(results.profile)
 
 
 def _without_curves(verification: dict[str, Any]) -> dict[str, Any]:
@@ -196,4 +202,10 @@ def _fail_on_leak(verification: dict[str, Any]) -> None:
         raise VerificationFailed(
             f"The model leaks: {verification['failures'][0]}",
             hint="Lower compress.density, train for fewer steps, or add label smoothing; then export again.",
+            reported=True,
         )
+
+
+def _fail_over_budget(profile: dict[str, Any]) -> None:
+    if profile["violations"]:
+        raise BudgetExceeded(profile["violations"][0], hint="Compress further or raise the budget.", reported=True)
