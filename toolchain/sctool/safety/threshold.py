@@ -22,7 +22,7 @@ def best_threshold(values: NDArray[np.float64], is_member: NDArray[np.bool_]) ->
     ordered = np.concatenate([members, others])
     hits = len(members) - np.searchsorted(np.sort(members), ordered, side="left")
     rejections = np.searchsorted(np.sort(others), ordered, side="left")
-    quality = hits / max(len(members), 1) + rejections / max(len(others), 1)
+    quality = hits * max(len(others), 1) + rejections * max(len(members), 1)  # whole numbers, so that ties are ties
     return float(ordered[int(np.argmax(quality))])
 
 

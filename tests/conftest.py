@@ -1,0 +1,51 @@
+"""Shared by all tests: where the real data sets lie, and one run and bundle of the digits for each worker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+SHORT = {
+    "rounds": 2, "warm_up_steps": 60, "steps_per_round": 30, "final_steps": 60, "dense_steps": 150,
+    "candidates": ["magnitude/gradient", "set/random"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets: SCTOOL_DATA, else ../shared/data beside the checkout."""
+    named = os.environ.get("SCTOOL_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: neither SCTOOL_DATA nor {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short real run on the digits, exported for android. Treat as read-only; `run_copy` gives one to spoil."""
+    from sctool.domain.config import validate_config
+    from sctool.workflows.compress import compress
+    from sctool.workflows.export import export
+
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    compress(validate_config({"compress": SHORT}, where="test"), folder)
+    export(folder)
+    return folder
+
+
+@pytest.fixture
+def run_copy(made_run: Path, tmp_path: Path) -> Path:
+    """A copy of `made_run` that the test may spoil."""
+    copy = tmp_path / "run"
+    shutil.copytree(made_run, copy)
+    return copy
+
+
+@pytest.fixture
+def bundle_copy(run_copy: Path) -> Path:
+    """The bundle inside `run_copy`."""
+    return run_copy / "bundles" / "android"

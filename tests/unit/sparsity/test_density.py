@@ -1,0 +1,56 @@
+"""Exact totals of both distributions, and ERK against a bisection that knows only its definition."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sctool.sparsity.density import DISTRIBUTIONS
+
+Shapes = dict[str, tuple[int, ...]]
+shapes_of_models = st.dictionaries(
+    st.text("abc", min_size=1, max_size=3),
+    st.one_of(
+        st.tuples(st.integers(1, 60), st.integers(1, 60)),
+        st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 5), st.integers(1, 5)),
+    ),
+    min_size=1,
+    max_size=6,
+)
+densities = st.floats(0.001, 1.0)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@given(shapes=shapes_of_models, density=densities)
+def test_total_is_exact_and_no_layer_dies_or_overflows(name: str, shapes: Shapes, density: float) -> None:
+    counts = DISTRIBUTIONS[name](shapes, density)
+    sizes = {key: math.prod(shape) for key, shape in shapes.items()}
+    assert counts.keys() == shapes.keys()
+    assert all(1 <= counts[key] <= sizes[key] for key in shapes)
+    assert sum(counts.values()) == max(round(density * sum(sizes.values())), len(shapes))
+
+
+@given(shapes=shapes_of_models, density=densities)
+def test_uniform_is_uniform_to_a_weight(shapes: Shapes, density: float) -> None:
+    counts = DISTRIBUTIONS["uniform"](shapes, density)
+    if all(density * math.prod(shape) >= 1 for shape in shapes.values()):
+        assert all(abs(counts[key] - density * math.prod(shape)) <= 1 for key, shape in shapes.items())
+
+
+@given(shapes=shapes_of_models, density=densities)
+def test_erk_against_bisection(shapes: Shapes, density: float) -> None:
+    """ERK is the scale s for which sum(min(1, s * sum(shape) / prod(shape)) * prod(shape)) meets the budget."""
+    sizes = {key: math.prod(shape) for key, shape in shapes.items()}
+    budget = density * sum(sizes.values())
+    low, high = 0.0, 1e9
+    for _ in range(200):
+        middle = (low + high) / 2
+        filled = sum(min(sizes[key], middle * sum(shape)) for key, shape in shapes.items())
+        low, high = (middle, high) if filled < budget else (low, middle)
+    ideal = {key: min(sizes[key], high * sum(shape)) for key, shape in shapes.items()}
+    counts = DISTRIBUTIONS["erk"](shapes, density)
+    if all(value >= 1 for value in ideal.values()):
+        assert all(abs(counts[key] - ideal[key]) <= 1 + 1e-6 for key in shapes)

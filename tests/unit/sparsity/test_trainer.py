@@ -1,0 +1,116 @@
+"""Masked SGD: masks hold, branches are apart, and steps are PyTorch's own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sctool.errors import TrainingError
+from sctool.sparsity.maskable import find_maskable
+from sctool.sparsity.topology import random_masks
+from sctool.sparsity.trainer import (
+    TrainingSettings,
+    TrainingState,
+    batches,
+    change_topology,
+    dense_gradients,
+    start_training,
+    train_steps,
+)
+
+SETTINGS = TrainingSettings(16, 0.1, 0.9, 1e-3, 0.0, 40)
+
+
+def make_data() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 8, generator=generator)
+    return x, (x[:, 0] > 0).long()
+
+
+def make_state(density: float = 0.5) -> TrainingState:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+    names, _ = find_maskable(model, [])
+    shapes = {name: tuple(dict(model.named_parameters())[name].shape) for name in names}
+    counts = {name: max(1, int(density * shape[0] * shape[1])) for name, shape in shapes.items()}
+    return start_training(model, random_masks(shapes, counts, torch.Generator().manual_seed(1)))
+
+
+def outside(state: TrainingState) -> list[float]:
+    parameters = dict(state.model.named_parameters())
+    return [
+        float(parameters[n].detach()[~m].abs().sum()) + float(state.momenta[n][~m].abs().sum())
+        for n, m in state.masks.items()
+    ]
+
+
+def test_nothing_outside_the_masks_ever_moves() -> None:
+    state = make_state()
+    train_steps(state, *make_data(), SETTINGS, 10, torch.Generator().manual_seed(2))
+    assert outside(state) == [0.0, 0.0]
+    gradients = dense_gradients(state, *make_data(), 32, torch.Generator().manual_seed(3))
+    change_topology(state, gradients, drop="magnitude", grow="gradient", fraction=0.5,
+                    generator=torch.Generator().manual_seed(4))  # fmt: skip
+    assert outside(state) == [0.0, 0.0]
+
+
+def test_dense_steps_are_torch_sgd_with_nesterov() -> None:
+    state = make_state(1.0)
+    state.masks.clear()
+    twin = copy.deepcopy(state.model).train()
+    x, y = make_data()
+    optimiser = torch.optim.SGD(twin.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 40, eta_min=0.1 * 0.01)
+    order = batches(64, 16, torch.Generator().manual_seed(2))
+    for _ in range(6):
+        rows = next(order)
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(twin(x[rows]), y[rows]).backward()
+        optimiser.step()
+        schedule.step()
+    train_steps(state, x, y, SETTINGS, 6, torch.Generator().manual_seed(2))
+    for ours, theirs in zip(state.model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_branch_is_apart_from_its_parent() -> None:
+    parent = make_state()
+    before = copy.deepcopy(parent.model.state_dict())
+    train_steps(parent.branch(), *make_data(), SETTINGS, 5, torch.Generator().manual_seed(2))
+    assert all(torch.equal(before[name], value) for name, value in parent.model.state_dict().items())
+    assert parent.step == 0
+
+
+def test_dense_gradients_reach_outside_the_masks_and_leave_batch_norm_alone() -> None:
+    state = make_state(0.3)
+    before = state.model[1].running_mean.clone()  # type: ignore[union-attr, operator]
+    gradients = dense_gradients(state, *make_data(), 32, torch.Generator().manual_seed(3))
+    assert float(gradients["0.weight"][~state.masks["0.weight"]].abs().sum()) > 0
+    assert torch.equal(before, state.model[1].running_mean)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_rate() -> None:
+    with pytest.raises(TrainingError, match=r"at step \d+.*now 1e\+20"):
+        settings = TrainingSettings(16, 1e20, 0.9, 0.0, 0.0, 40)
+        train_steps(make_state(), *make_data(), settings, 40, torch.Generator().manual_seed(2))
+
+
+def test_batches_are_permutations_and_never_of_one() -> None:
+    order = batches(33, 16, torch.Generator().manual_seed(0))
+    epoch = [next(order) for _ in range(2)]
+    assert [len(rows) for rows in epoch] == [16, 16]
+    assert len(set(torch.cat(epoch).tolist())) == 32
+
+
+def test_layers_that_cannot_be_masked_are_named() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.ConvTranspose1d(3, 2, 1))
+    names, left = find_maskable(model, [])
+    assert names == ["1.weight"]
+    assert [item["layer"] for item in left] == ["0.weight", "2.weight"]
+    assert "Embedding" in left[0]["reason"]
+    names, left = find_maskable(model, ["1.weight"])
+    assert names == [] and left[1]["reason"] == "listed in compress.leave_dense"
