@@ -21,11 +21,8 @@ class ExecuTorchSession:
 
     name = "executorch"
 
-    def __init__(self, path: Path, *, max_batch: int = 256) -> None:
-        """Load `path`; ArtifactError where it is no ExecuTorch program or the runtime refuses it.
-
-        `max_batch` is the largest batch the program was exported for; larger ones are split.
-        """
+    def __init__(self, path: Path) -> None:
+        """Load `path`; ArtifactError where it is no ExecuTorch program or the runtime refuses it."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -33,7 +30,6 @@ class ExecuTorchSession:
         if content[4:8] not in _IDENTIFIER:
             raise ArtifactError(f"{path} is not an ExecuTorch program.", hint="Export the run again.")
         self._path = path
-        self._max_batch = max_batch
         self._content = content  # the module reads from this buffer for as long as it lives
         self._forward: Callable[[tuple[torch.Tensor]], Any] = self._forward_first
         with silence_native():
@@ -43,7 +39,10 @@ class ExecuTorchSession:
                 self._module: Any = bindings._load_for_executorch_from_buffer(
                     content, program_verification=bindings.Verification.InternalConsistency
                 )
-                self._module.method_meta("forward")
+                sizes = self._module.method_meta("forward").input_tensor_meta(0).sizes()
+                self._max_batch, self._shape = int(sizes[0]), [int(size) for size in sizes[1:]]
+                if self._max_batch < 1:
+                    raise ValueError(f"its input has shape {list(sizes)}")
             except Exception as error:
                 reason = " ".join(str(error).split())[:160]
                 raise ArtifactError(
@@ -51,10 +50,15 @@ class ExecuTorchSession:
                 ) from error
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [B, ...] -> logits float32 [B, C]; split into batches of at most `max_batch`.
+        """float32 [B, ...] -> logits float32 [B, C]; split into batches that the program has room for.
 
         Raises ArtifactError where the program cannot take the batch or is damaged in a way that loading did not show.
         """
+        if list(batch.shape[1:]) != self._shape:  # the runtime itself would take a smaller shape, and answer nonsense
+            raise ArtifactError(
+                f"ExecuTorch cannot run {self._path} on {list(batch.shape)}: it takes [B, {str(self._shape)[1:]}.",
+                hint="Give it records of the shape that it was exported for.",
+            )
         tensor = torch.from_numpy(np.ascontiguousarray(batch))
         chunks = []
         for i in range(0, len(tensor), self._max_batch):

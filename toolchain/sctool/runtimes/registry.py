@@ -8,7 +8,7 @@ from sctool.domain.artifact import Session
 from sctool.errors import ArtifactError
 
 
-def open_session(path: Path, *, threads: int = 1, max_batch: int = 256) -> Session:
+def open_session(path: Path, *, threads: int = 1) -> Session:
     """Load `path` in the runtime that executes it. ArtifactError for an unknown suffix or a damaged file."""
     if path.suffix == ".onnx":
         from sctool.runtimes.onnxruntime import OnnxRuntimeSession
@@ -17,5 +17,5 @@ def open_session(path: Path, *, threads: int = 1, max_batch: int = 256) -> Sessi
     if path.suffix == ".pte":
         from sctool.runtimes.executorch import ExecuTorchSession
 
-        return ExecuTorchSession(path, max_batch=max_batch)
+        return ExecuTorchSession(path)
     raise ArtifactError(f"{path} is neither .onnx nor .pte.", hint="Name an artifact that `sctool export` wrote.")

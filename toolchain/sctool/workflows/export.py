@@ -123,7 +123,7 @@ def _dense_baseline_bytes(run: Run, example: torch.Tensor) -> bytes:
 
 def _check_parity(run: Run, path: Path, records: NDArray[np.float32], reference: NDArray[np.float32]) -> ParityEntry:
     settings = run.config.export
-    parity = compare_logits(reference, open_session(path, max_batch=settings.max_batch).run(records))
+    parity = compare_logits(reference, open_session(path).run(records))
     if not parity.holds(settings.parity_max_abs_error, settings.parity_min_top1_agreement):
         raise ExportError(
             f"{path.name} lost parity with eager on {parity.records} records: max abs error {parity.max_abs_error:.3g} "

@@ -72,7 +72,7 @@ def verify(
             _Column(
                 f"{name} ({RUNTIME_NAMES[entry.format]})",
                 "artifact",
-                open_session(path / name, max_batch=bundle.manifest.max_batch),
+                open_session(path / name),
             )
         )
     blind = _blind(data, split, config.compress.seed)
