@@ -21,8 +21,11 @@ class ExecuTorchSession:
 
     name = "executorch"
 
-    def __init__(self, path: Path) -> None:
-        """Load `path`; ArtifactError where it is no ExecuTorch program or the runtime refuses it."""
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        """Load `path`; ArtifactError where it is no ExecuTorch program or the runtime refuses it.
+
+        `threads` is the size of the runtime's pool, which all sessions of the process share.
+        """
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -35,6 +38,8 @@ class ExecuTorchSession:
         with silence_native():
             from executorch.extension.pybindings import _portable_lib as bindings
 
+            if bindings._threadpool_get_thread_count() != threads:
+                bindings._unsafe_reset_threadpool(threads)  # one pool for the process; unsafe only while a model runs
             try:
                 self._module: Any = bindings._load_for_executorch_from_buffer(
                     content, program_verification=bindings.Verification.InternalConsistency

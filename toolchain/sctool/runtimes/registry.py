@@ -17,5 +17,5 @@ def open_session(path: Path, *, threads: int = 1) -> Session:
     if path.suffix == ".pte":
         from sctool.runtimes.executorch import ExecuTorchSession
 
-        return ExecuTorchSession(path)
+        return ExecuTorchSession(path, threads=threads)
     raise ArtifactError(f"{path} is neither .onnx nor .pte.", hint="Name an artifact that `sctool export` wrote.")
