@@ -30,6 +30,7 @@ def test_the_example_runs_from_its_own_folder(tmp_path: Path, source: str) -> No
     )
     assert done.returncode == 0, done.stderr
     assert "left dense: 3.gate (Gated:" in done.stdout
+    assert "withheld and not judged: it takes 100 non-members, the audit has 78" in done.stdout
     run = folder / "runs" / "breast-cancer"
     summary = json.loads((run / "summary.json").read_text())
     assert [layer["layer"] for layer in summary["left_dense"]] == ["3.gate"]

@@ -21,11 +21,11 @@ def draw_compress(output: Output, summary: dict[str, Any], folder: str) -> None:
     for name in ("dense", "sparse"):
         figures, attack = summary[name], summary[name]["attacks"][0]
         rows.append([name, say_percent(figures["train_accuracy"]), say_percent(figures["test_accuracy"]),
-                     say_interval(attack["balanced_accuracy"]), say_interval(attack["auc"])])  # fmt: skip
-    attack_name = summary["dense"]["attacks"][0]["attack"]
+                     _stack_interval(attack["balanced_accuracy"]), _stack_interval(attack["auc"])])  # fmt: skip
+    attack_name = summary["dense"]["attacks"][0]["attack"].replace("_", " ")
     output.table(
         f"Compressed to density {summary['density']:.4f} in {summary['rounds']} rounds",
-        ["model", "train accuracy", "test accuracy", f"{attack_name} attack accuracy", "attack AUC"], rows,
+        ["model", "train accuracy", "test accuracy", f"attack accuracy\n{attack_name}", "attack AUC"], rows,
     )  # fmt: skip
     output.line("Attack figures here are the search's own; `sctool verify` attacks records that no search has seen.")
     for layer in summary["left_dense"]:
@@ -73,6 +73,8 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
         f"gates: attack accuracy {gates['max_attack_accuracy']:g}, AUC {gates['max_auc']:g}, "
         f"TPR at 1 % FPR {gates['max_tpr_at_1pct_fpr']:g}"
     )
+    for note in verification["notes"]:
+        output.line(note)
     passed = verification["verdict"] == "pass"
     for failure in verification["failures"]:
         output.line(f"LEAK: {failure}", style="bold red")

@@ -103,6 +103,7 @@ def verify(
         "sctool": __version__,
         "verdict": "leak" if failures else "pass",
         "failures": failures,
+        "notes": _not_judged(split),
         "gates": limits.model_dump(),
         "columns": records,
         "blind_baseline": blind.to_json(curve=True),
@@ -132,6 +133,14 @@ def _blind(data: Dataset, split: MembershipSplit, seed: int) -> AttackResult:
 def _features(data: Dataset, rows: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.float32]]:
     flat = data.x[rows].reshape(len(rows), -1)
     return np.concatenate([flat, data.y[rows, None].astype(np.float32)], axis=1)
+
+
+def _not_judged(split: MembershipSplit) -> list[str]:
+    """What no gate could judge, for want of records."""
+    others = len(split["audit_non_members"])
+    if others >= 100:
+        return []
+    return [f"TPR at 1 % FPR was withheld and not judged: it takes 100 non-members, the audit has {others}."]
 
 
 def _exceeded(name: str, result: AttackResult, limits: VerifyConfig) -> list[str]:
