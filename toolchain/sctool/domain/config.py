@@ -97,7 +97,7 @@ class ProfileConfig(Section):
 
 
 class Config(Section):
-    name: str = Field("sctool-run", pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field("digits", pattern=r"^[A-Za-z0-9._-]+$")
     output: str = Field("runs/digits", description="The run directory, relative to the working directory.")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
