@@ -1,23 +1,13 @@
-"""A file that ships, and the session that answers for it."""
+"""The session that answers for a model, wherever it runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 ArtifactFormat = Literal["onnx", "pte"]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, dtype ("float32") and shape of an input or output; the first dimension is the batch (None: any)."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
 
 
 class Session(Protocol):

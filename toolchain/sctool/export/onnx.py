@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
 import torch
@@ -14,24 +12,11 @@ from torch import nn
 from sctool.errors import ExportError
 from sctool.export.codecs.codec import Encoded
 from sctool.export.codecs.registry import CODECS
+from sctool.export.manifest import LayerEntry
 from sctool.quiet import silence
 
 MIN_SIZE = 1024
 """Smaller tensors stay dense: decoding costs some 0.2 ms each at load."""
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """How one initialiser of the graph is stored."""
-
-    name: str
-    shape: list[int]
-    size: int
-    nnz: int
-    density: float
-    dense_bytes: int
-    stored_bytes: int
-    codec: str
 
 
 def export_onnx(model: nn.Module, example: torch.Tensor, *, max_batch: int) -> onnx.ModelProto:
@@ -68,7 +53,7 @@ def _strip_traces(proto: onnx.ModelProto) -> None:
         item.doc_string = ""
 
 
-def sparsify_onnx(dense: onnx.ModelProto, codec: str) -> tuple[onnx.ModelProto, list[StoredTensor]]:
+def sparsify_onnx(dense: onnx.ModelProto, codec: str) -> tuple[onnx.ModelProto, list[LayerEntry]]:
     """A copy of `dense` with its large float tensors in sparse storage ("auto": the smallest codec for each).
 
     A tensor is never stored larger than dense. Raises ExportError where the result is not valid ONNX.
@@ -78,7 +63,7 @@ def sparsify_onnx(dense: onnx.ModelProto, codec: str) -> tuple[onnx.ModelProto, 
     names = list(CODECS) if codec == "auto" else ["dense", codec]
     kept: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
-    records: list[StoredTensor] = []
+    records: list[LayerEntry] = []
     for initialiser in proto.graph.initializer:
         array = numpy_helper.to_array(initialiser)
         if initialiser.data_type != onnx.TensorProto.FLOAT:
@@ -89,9 +74,10 @@ def sparsify_onnx(dense: onnx.ModelProto, codec: str) -> tuple[onnx.ModelProto, 
         nodes += encoded.nodes
         nnz = int(np.count_nonzero(array))
         records.append(
-            StoredTensor(
-                initialiser.name, list(array.shape), array.size, nnz, nnz / max(array.size, 1), array.nbytes,
-                encoded.stored_bytes, name,
+            LayerEntry(
+                name=initialiser.name, shape=list(array.shape), size=array.size, nnz=nnz,
+                density=nnz / max(array.size, 1), dense_bytes=array.nbytes, stored_bytes=encoded.stored_bytes,
+                codec=name,
             )
         )  # fmt: skip
     rest = list(proto.graph.node)

@@ -27,7 +27,7 @@ from sctool.export.manifest import (
     TensorEntry,
     write_manifest,
 )
-from sctool.export.onnx import StoredTensor, export_onnx, serialise_onnx, sparsify_onnx
+from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
 from sctool.export.parity import compare_logits
 from sctool.export.sizes import gzip_size
 from sctool.runtimes.eager import EagerSession
@@ -134,7 +134,7 @@ def _check_parity(run: Run, path: Path, records: NDArray[np.float32], reference:
     return ParityEntry(**vars(parity))
 
 
-def _codecs(layers: list[StoredTensor]) -> str:
+def _codecs(layers: list[LayerEntry]) -> str:
     return "+".join(sorted({layer.codec for layer in layers}))
 
 
@@ -147,7 +147,7 @@ def _entry(path: Path, kind: Any, runtime: str, codec: str, note: str) -> FileEn
 
 
 def _manifest(
-    run: Run, target: str, files: dict[str, FileEntry], layers: list[StoredTensor], sizes: dict[str, int],
+    run: Run, target: str, files: dict[str, FileEntry], layers: list[LayerEntry], sizes: dict[str, int],
     parity: dict[str, ParityEntry], classes: int,
 ) -> Manifest:  # fmt: skip
     data = run.summary["data"]
@@ -166,7 +166,7 @@ def _manifest(
         labels=data["labels"],
         data={"source": run.config.data.source, "records": data["records"], "input_shape": data["input_shape"]},
         split={**run.summary["split"], "shares": run.config.data.split.model_dump()},
-        layers=[LayerEntry(**vars(layer)) for layer in layers],
+        layers=layers,
         density=run.summary["density"],
         sizes=sizes,
         parity=parity,
