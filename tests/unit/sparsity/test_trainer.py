@@ -12,6 +12,7 @@ from sctool.errors import TrainingError
 from sctool.sparsity.maskable import find_maskable
 from sctool.sparsity.topology import random_masks
 from sctool.sparsity.trainer import (
+    RoundGradients,
     TrainingSettings,
     TrainingState,
     batches,
@@ -52,10 +53,25 @@ def test_nothing_outside_the_masks_ever_moves() -> None:
     state = make_state()
     train_steps(state, *make_data(), SETTINGS, 10, torch.Generator().manual_seed(2))
     assert outside(state) == [0.0, 0.0]
-    gradients = dense_gradients(state, *make_data(), 32, torch.Generator().manual_seed(3))
-    change_topology(state, gradients, drop="magnitude", grow="gradient", fraction=0.5,
+    gradients = dense_gradients(state.model, *make_data())
+    change_topology(state, RoundGradients(gradients), drop="magnitude", grow="gradient", fraction=0.5,
                     generator=torch.Generator().manual_seed(4))  # fmt: skip
     assert outside(state) == [0.0, 0.0]
+
+
+def test_exploration_counts_every_position_that_ever_held_a_weight() -> None:
+    state = make_state(0.25)
+    seen = {name: mask.clone() for name, mask in state.masks.items()}
+    for index in range(4):
+        gradients = RoundGradients(dense_gradients(state.model, *make_data()))
+        change_topology(state, gradients, drop="magnitude", grow="unfired", fraction=0.5,
+                        generator=torch.Generator().manual_seed(index))  # fmt: skip
+        seen = {name: seen[name] | mask for name, mask in state.masks.items()}
+    assert all(torch.equal(seen[name], mask) for name, mask in state.fired.items())
+    assert state.exploration == pytest.approx(
+        sum(int(m.sum()) for m in seen.values()) / sum(m.numel() for m in seen.values())
+    )
+    assert state.exploration > 0.7  # unfired first: a quarter, and an eighth more each round
 
 
 def test_dense_steps_are_torch_sgd_with_nesterov() -> None:
@@ -88,7 +104,7 @@ def test_a_branch_is_apart_from_its_parent() -> None:
 def test_dense_gradients_reach_outside_the_masks_and_leave_batch_norm_alone() -> None:
     state = make_state(0.3)
     before = state.model[1].running_mean.clone()  # type: ignore[union-attr, operator]
-    gradients = dense_gradients(state, *make_data(), 32, torch.Generator().manual_seed(3))
+    gradients = dense_gradients(state.model, *make_data())
     assert float(gradients["0.weight"][~state.masks["0.weight"]].abs().sum()) > 0
     assert torch.equal(before, state.model[1].running_mean)  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sctool.sparsity.density import Counts
 from sctool.sparsity.drop import DROPS
+from sctool.sparsity.evidence import LayerEvidence
 from sctool.sparsity.grow import GROWS
 
 Masks = dict[str, Tensor]
@@ -36,32 +37,29 @@ def magnitude_masks(weights: Mapping[str, Tensor], counts: Counts) -> Masks:
 
 
 def update_topology(
-    weight: Tensor,
-    mask: Tensor,
-    gradient: Tensor,
-    momentum: Tensor,
-    *,
-    drop: str,
-    grow: str,
-    fraction: float,
-    generator: torch.Generator,
+    evidence: LayerEvidence, *, drop: str, grow: str, fraction: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Drop `fraction` of the existing weights and grow as many elsewhere (never one just dropped, where others exist).
+    """Drop `fraction` of the existing weights and grow as many elsewhere (never one just dropped).
 
-    All tensors have the weight's shape. Returns (mask, grown): the new bool mask with the same count as before, and
-    the positions that came back. Grown weights start at zero (the caller sets them).
-    """  # fmt: skip
+    Fewer go where the criterion lets fewer go or where too few positions are free. Returns (mask, grown): the new bool
+    mask with the same count as before, and the positions that came back. Grown weights start at zero (the caller sets
+    them).
+    """
+    mask = evidence.mask
     existing = int(mask.sum())
-    count = min(int(fraction * existing), mask.numel() - existing)
+    drop_score = DROPS[drop](evidence).masked_fill(~mask, torch.inf)
+    droppable = int(torch.isfinite(drop_score).sum())
+    count = min(int(fraction * existing), mask.numel() - existing, droppable)
     if count == 0:
         return mask.clone(), torch.zeros_like(mask)
-    drop_score = DROPS[drop](weight, gradient, mask).masked_fill(~mask, torch.inf)
-    dropped = torch.zeros(mask.numel(), dtype=torch.bool)
-    dropped[drop_score.flatten().argsort(stable=True)[:count]] = True
-    dropped = dropped.view(mask.shape) & mask
-    grow_score = GROWS[grow](gradient, momentum, generator).masked_fill(mask, -torch.inf)
-    order = grow_score.flatten().argsort(descending=True, stable=True)
-    grown = torch.zeros(mask.numel(), dtype=torch.bool)
-    grown[order[: int(dropped.sum())]] = True
-    grown = grown.view(mask.shape)
+    dropped = _first(drop_score.flatten().argsort(stable=True), count, mask)
+    grow_score = GROWS[grow](evidence, generator).masked_fill(mask, -torch.inf)
+    grown = _first(grow_score.flatten().argsort(descending=True, stable=True), count, mask)
     return (mask & ~dropped) | grown, grown
+
+
+def _first(order: Tensor, count: int, like: Tensor) -> Tensor:
+    """Bool, shaped as `like`: True at the first `count` flat positions of `order`."""
+    chosen = torch.zeros(like.numel(), dtype=torch.bool)
+    chosen[order[:count]] = True
+    return chosen.view(like.shape)

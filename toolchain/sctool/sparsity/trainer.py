@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sctool.errors import TrainingError
+from sctool.sparsity.evidence import LayerEvidence
 from sctool.sparsity.schedule import learning_rate_at
 from sctool.sparsity.topology import Masks, update_topology
 
@@ -27,12 +28,21 @@ class TrainingSettings:
 
 @dataclass
 class TrainingState:
-    """A model, its masks, the momentum buffers and the step: all that a candidate inherits from its parent."""
+    """A model, its masks, the momentum buffers and the step: all that a candidate inherits from its parent.
+
+    `fired`: masks of all positions that ever held a weight.
+    """
 
     model: nn.Module
     masks: Masks
     momenta: dict[str, Tensor]
+    fired: Masks
     step: int = 0
+
+    @property
+    def exploration(self) -> float:
+        """Share of the maskable positions that ever held a weight (the in-time over-parametrisation of ITOP)."""
+        return sum(int(m.sum()) for m in self.fired.values()) / max(sum(m.numel() for m in self.fired.values()), 1)
 
     def branch(self) -> TrainingState:
         """A copy that can be trained on without touching this one."""
@@ -40,13 +50,15 @@ class TrainingState:
             copy.deepcopy(self.model),
             {name: mask.clone() for name, mask in self.masks.items()},
             {name: buffer.clone() for name, buffer in self.momenta.items()},
+            {name: mask.clone() for name, mask in self.fired.items()},
             self.step,
         )
 
 
 def start_training(model: nn.Module, masks: Masks) -> TrainingState:
     """The state before the first step: weights outside the masks are set to zero."""
-    state = TrainingState(model, masks, {n: torch.zeros_like(p) for n, p in model.named_parameters()})
+    momenta = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    state = TrainingState(model, masks, momenta, {name: mask.clone() for name, mask in masks.items()})
     apply_masks(state)
     return state
 
@@ -113,27 +125,45 @@ def _loss_and_gradients(model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, sm
     return loss.detach()
 
 
-def dense_gradients(state: TrainingState, x: Tensor, y: Tensor, records: int, generator: torch.Generator) -> Masks:
-    """Parameter name -> gradient of the loss on one batch of `records`, also where the mask is False (RigL).
+def dense_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Masks:
+    """Parameter name -> gradient of the mean loss on x [N, ...], y [N], also where the mask is False (RigL).
 
-    BatchNorm statistics stay as they were.
+    In eval mode: BatchNorm statistics stay as they were.
     """
-    rows = torch.randperm(len(x), generator=generator)[:records]
-    state.model.eval()
-    _loss_and_gradients(state.model, x, y, rows, 0.0)
-    zero = {n: torch.zeros_like(p) for n, p in state.model.named_parameters()}
-    return {n: (p.grad if p.grad is not None else zero[n]).clone() for n, p in state.model.named_parameters()}
+    model.eval()
+    _loss_and_gradients(model, x, y, torch.arange(len(x)), 0.0)
+    gradients = {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+    }
+    model.zero_grad(set_to_none=True)
+    return gradients
+
+
+@dataclass(frozen=True)
+class RoundGradients:
+    """Dense gradients of a round's parent, shared by its candidates; those of members and non-members where wanted."""
+
+    training: Masks
+    members: Masks | None = None
+    non_members: Masks | None = None
 
 
 def change_topology(
-    state: TrainingState, gradients: Masks, *, drop: str, grow: str, fraction: float, generator: torch.Generator
-) -> None:
+    state: TrainingState, gradients: RoundGradients, *, drop: str, grow: str, fraction: float,
+    generator: torch.Generator,
+) -> None:  # fmt: skip
     """One drop x grow update of every masked layer of `state`, in place; grown weights start at zero."""
     parameters = dict(state.model.named_parameters())
     for name in sorted(state.masks):
-        dense_momentum = state.momenta[name] + gradients[name]
-        state.masks[name], _ = update_topology(
-            parameters[name].detach(), state.masks[name], gradients[name], dense_momentum,
-            drop=drop, grow=grow, fraction=fraction, generator=generator,
+        evidence = LayerEvidence(
+            parameters[name].detach(), state.masks[name], gradients.training[name],
+            state.momenta[name] + gradients.training[name], state.fired[name],
+            gradients.members[name] if gradients.members else None,
+            gradients.non_members[name] if gradients.non_members else None,
         )  # fmt: skip
+        state.masks[name], grown = update_topology(
+            evidence, drop=drop, grow=grow, fraction=fraction, generator=generator
+        )
+        state.fired[name] = state.fired[name] | grown
     apply_masks(state)

@@ -33,11 +33,12 @@ from sctool.runtimes.eager import EagerSession
 from sctool.safety.registry import create_attack
 from sctool.sparsity.density import DISTRIBUTIONS
 from sctool.sparsity.drop import DROPS
-from sctool.sparsity.grow import GROWS
+from sctool.sparsity.grow import GROWS, SAFETY_AWARE
 from sctool.sparsity.maskable import find_maskable
 from sctool.sparsity.schedule import drop_fraction_at
 from sctool.sparsity.topology import random_masks
 from sctool.sparsity.trainer import (
+    RoundGradients,
     TrainingSettings,
     TrainingState,
     change_topology,
@@ -191,9 +192,7 @@ def _search(
     for index in range(config.rounds):
         best: tuple[float, TrainingState, Candidate] | None = None
         tried: list[Candidate] = []
-        gradients = dense_gradients(
-            state, experiment.x, experiment.y, GRADIENT_RECORDS, experiment.generator(_ROUND_GRADIENT, index)
-        )
+        gradients = _round_gradients(experiment, state, pairs, index)
         for number, pair in enumerate(pairs):
             progress(done, work, f"round {index + 1}/{config.rounds}, {pair[0]}/{pair[1]}")
             branch, candidate = _try_candidate(experiment, state, gradients, settings, index, number, pair, parent)
@@ -213,8 +212,25 @@ def _search(
     return state, records, {"search": search_seconds, "final": time.perf_counter() - began - search_seconds}
 
 
+def _round_gradients(
+    experiment: _Experiment, state: TrainingState, pairs: list[tuple[str, str]], index: int
+) -> RoundGradients:
+    """Dense gradients on a draw of training records; where a safety-aware pair competes, also on `attack_fit`."""
+    generator = experiment.generator(_ROUND_GRADIENT, index)
+    rows = torch.randperm(len(experiment.x), generator=generator)[:GRADIENT_RECORDS]
+    training = dense_gradients(state.model, experiment.x[rows], experiment.y[rows])
+    if not any(name in SAFETY_AWARE for pair in pairs for name in pair):
+        return RoundGradients(training)
+    sides = []
+    for side in ("members", "non_members"):
+        chosen = torch.from_numpy(experiment.split[f"attack_fit_{side}"][:GRADIENT_RECORDS])
+        x, y = torch.from_numpy(experiment.data.x)[chosen], torch.from_numpy(experiment.data.y)[chosen]
+        sides.append(dense_gradients(state.model, x, y))
+    return RoundGradients(training, *sides)
+
+
 def _try_candidate(
-    experiment: _Experiment, parent: TrainingState, gradients: dict[str, Tensor], settings: TrainingSettings,
+    experiment: _Experiment, parent: TrainingState, gradients: RoundGradients, settings: TrainingSettings,
     index: int, number: int, pair: tuple[str, str], parent_name: str,
 ) -> tuple[TrainingState, Candidate]:  # fmt: skip
     """Change the topology of a copy of `parent`, train it for one round on the round's data order, and test it."""
@@ -276,6 +292,7 @@ def _describe(experiment: _Experiment, state: TrainingState, left: list[dict[str
         },
         "model": {"source": config.model.source, "options": config.model.options},
         "density": sum(int(mask.sum()) for mask in state.masks.values()) / size,
+        "exploration": state.exploration,
         "distribution": config.compress.distribution,
         "split": {
             "sha256": split.sha256, "seed": split.seed, "sizes": {name: len(rows) for name, rows in split.parts.items()},
