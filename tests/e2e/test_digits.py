@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -245,29 +242,6 @@ def test_parity_is_a_gate(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> No
     done = call("export", run_copy, "-o", run_copy / "lossy")
     assert done.exit_code == 6 and "lost parity" in done.stderr, done.output
     assert not (run_copy / "lossy").exists() and not list(run_copy.glob(".lossy*"))
-
-
-def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "sctool", "compress", "--set", "compress.dense_steps=1000000", "-o",
-         str(tmp_path / "run"), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "COLUMNS": "80"},
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_half_way_leaves_nothing(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    process = start(tmp_path)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".run.partial-*")):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert "Traceback" not in err and out == ""
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_whole_way_in_one_go(tmp_path: Path) -> None:

@@ -61,6 +61,16 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def check_writable(path: Path) -> None:
+    """Make the parent of `path` and try to write beside it, before hours of work. OutputError where that fails."""
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 @contextmanager
 def new_directory(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty staging folder that becomes `path` when the block ends without an error.

@@ -6,23 +6,29 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from sctool.errors import TrainingError
 from sctool.sparsity.maskable import find_maskable
+from sctool.sparsity.order import DataOrder
 from sctool.sparsity.topology import random_masks
 from sctool.sparsity.trainer import (
     RoundGradients,
     TrainingSettings,
     TrainingState,
-    batches,
     change_topology,
     dense_gradients,
     start_training,
-    train_steps,
+    train_until,
 )
 
-SETTINGS = TrainingSettings(16, 0.1, 0.9, 1e-3, 0.0, 40)
+SETTINGS = TrainingSettings(0.1, 0.9, 1e-3, 0.0, 40)
+
+
+def make_order(seed: int = 2) -> DataOrder:
+    return DataOrder(64, 16, seed)
 
 
 def make_data() -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,7 +57,7 @@ def outside(state: TrainingState) -> list[float]:
 
 def test_nothing_outside_the_masks_ever_moves() -> None:
     state = make_state()
-    train_steps(state, *make_data(), SETTINGS, 10, torch.Generator().manual_seed(2))
+    train_until(state, *make_data(), SETTINGS, 10, make_order())
     assert outside(state) == [0.0, 0.0]
     gradients = dense_gradients(state.model, *make_data())
     change_topology(state, RoundGradients(gradients), drop="magnitude", grow="gradient", fraction=0.5,
@@ -81,14 +87,14 @@ def test_dense_steps_are_torch_sgd_with_nesterov() -> None:
     x, y = make_data()
     optimiser = torch.optim.SGD(twin.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 40, eta_min=0.1 * 0.01)
-    order = batches(64, 16, torch.Generator().manual_seed(2))
-    for _ in range(6):
-        rows = next(order)
+    order = make_order()
+    for step in range(6):
+        rows = order.rows(step)
         optimiser.zero_grad()
         nn.functional.cross_entropy(twin(x[rows]), y[rows]).backward()
         optimiser.step()
         schedule.step()
-    train_steps(state, x, y, SETTINGS, 6, torch.Generator().manual_seed(2))
+    train_until(state, x, y, SETTINGS, 6, make_order())
     for ours, theirs in zip(state.model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -96,7 +102,7 @@ def test_dense_steps_are_torch_sgd_with_nesterov() -> None:
 def test_a_branch_is_apart_from_its_parent() -> None:
     parent = make_state()
     before = copy.deepcopy(parent.model.state_dict())
-    train_steps(parent.branch(), *make_data(), SETTINGS, 5, torch.Generator().manual_seed(2))
+    train_until(parent.branch(), *make_data(), SETTINGS, 5, make_order())
     assert all(torch.equal(before[name], value) for name, value in parent.model.state_dict().items())
     assert parent.step == 0
 
@@ -111,15 +117,54 @@ def test_dense_gradients_reach_outside_the_masks_and_leave_batch_norm_alone() ->
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_rate() -> None:
     with pytest.raises(TrainingError, match=r"at step \d+.*now 1e\+20"):
-        settings = TrainingSettings(16, 1e20, 0.9, 0.0, 0.0, 40)
-        train_steps(make_state(), *make_data(), settings, 40, torch.Generator().manual_seed(2))
+        settings = TrainingSettings(1e20, 0.9, 0.0, 0.0, 40)
+        train_until(make_state(), *make_data(), settings, 40, make_order())
 
 
-def test_batches_are_permutations_and_never_of_one() -> None:
-    order = batches(33, 16, torch.Generator().manual_seed(0))
-    epoch = [next(order) for _ in range(2)]
-    assert [len(rows) for rows in epoch] == [16, 16]
-    assert len(set(torch.cat(epoch).tolist())) == 32
+@given(st.integers(1, 70), st.integers(1, 40), st.integers(0, 99))
+def test_an_epoch_is_a_permutation_and_follows_from_the_step(records: int, size: int, seed: int) -> None:
+    order = DataOrder(records, size, seed)
+    steps = range(3 * order.steps_per_epoch)
+    batches = [order.rows(step) for step in steps]
+    left_out = records % size == 1 and records > size
+    for epoch in range(3):
+        rows = torch.cat(batches[epoch * order.steps_per_epoch : (epoch + 1) * order.steps_per_epoch]).tolist()
+        assert len(rows) == len(set(rows)) == records - left_out
+    assert all(0 < len(batch) <= size for batch in batches)
+    fresh = DataOrder(records, size, seed)
+    assert all(torch.equal(fresh.rows(step), batches[step]) for step in reversed(steps))
+
+
+class _Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layers(x)
+        return logits
+
+
+def test_training_in_slices_is_training_in_one_go() -> None:
+    """Also with BatchNorm and dropout, and whatever else draws random numbers in between."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _Noisy()
+        one, other = start_training(copy.deepcopy(model), {}), start_training(copy.deepcopy(model), {})
+        train_until(one, *make_data(), SETTINGS, 13, make_order())
+        for end in (1, 5, 6, 13):
+            torch.rand(end)
+            train_until(other, *make_data(), SETTINGS, end, make_order())
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+def test_dropout_differs_from_step_to_step() -> None:
+    settings = TrainingSettings(0.0, 0.0, 0.0, 0.0, 40)
+    state = start_training(_Noisy(), {})
+    order = DataOrder(64, 64, 0)
+    losses = [train_until(state, *make_data(), settings, step, order) for step in (1, 2, 3)]
+    assert len(set(losses)) == 3
 
 
 def test_layers_that_cannot_be_masked_are_named() -> None:

@@ -17,6 +17,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 INTERRUPTED, TERMINATED, INTERNAL = 130, 143, 1
+STOPPED = "Stopped; no half-written output was left. A long run goes on from its last checkpoint with --resume."
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
@@ -32,7 +37,9 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             one_more = as_json and not error.reported
             _fail(type(error).__name__, str(error), error.exit_code, debug=debug, as_json=one_more)
         except KeyboardInterrupt:
-            _fail("Interrupted", "Stopped; no half-written output was left.", INTERRUPTED, debug=debug, as_json=as_json)
+            _fail("Interrupted", STOPPED, INTERRUPTED, debug=debug, as_json=as_json)
+        except _Terminated:
+            _fail("Terminated", STOPPED, TERMINATED, debug=debug, as_json=as_json)
         except BrokenPipeError:
             raise SystemExit(INTERNAL) from None
         except MemoryError:
@@ -61,4 +68,4 @@ def _fail(kind: str, message: str, code: int, *, debug: bool, as_json: bool) -> 
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+    raise _Terminated

@@ -10,12 +10,27 @@ import typer
 from sctool.cli import render
 from sctool.cli.example import example
 from sctool.cli.guard import guarded
-from sctool.cli.options import AsJson, BundlePath, ConfigPath, Debug, Override, Overwrite, Quiet, ResultFile, RunPath
+from sctool.cli.options import (
+    AsJson,
+    BundlePath,
+    ConfigPath,
+    Debug,
+    Override,
+    Overwrite,
+    Quiet,
+    ResultFile,
+    Resume,
+    RunPath,
+)
 from sctool.cli.output import Output
 from sctool.errors import BudgetExceeded, VerificationFailed
 
 
-@example("sctool compress sctool.toml", "sctool compress sctool.toml --set compress.density=0.05 --output runs/d05")
+@example(
+    "sctool compress sctool.toml",
+    "sctool compress sctool.toml --set compress.density=0.05 --output runs/d05",
+    "sctool compress sctool.toml --resume",
+)
 @guarded
 def compress(
     config: ConfigPath = None,
@@ -24,6 +39,7 @@ def compress(
     ] = None,
     overrides: Override = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -36,7 +52,7 @@ def compress(
     settings = load_config(config, overrides or [])
     folder = output or Path(settings.output)
     with sink.progress() as progress:
-        summary = work(settings, folder, overwrite=overwrite, progress=progress)
+        summary = work(settings, folder, overwrite=overwrite, resume=resume, progress=progress)
     sink.result({"run": str(folder), **summary}, lambda out: render.draw_compress(out, summary, str(folder)))
 
 
@@ -156,6 +172,7 @@ def run(
     ] = None,
     overrides: Override = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -168,7 +185,7 @@ def run(
     settings = load_config(config, overrides or [])
     folder = output or Path(settings.output)
     with sink.progress() as progress:
-        results = work(settings, folder, overwrite=overwrite, progress=progress)
+        results = work(settings, folder, overwrite=overwrite, resume=resume, progress=progress)
     verification = results.verification
 
     def draw(out: Output) -> None:

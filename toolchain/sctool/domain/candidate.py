@@ -10,7 +10,8 @@ from typing import Any
 class Candidate:
     """A drop x grow proposal, trained for one round from the round's parent, with its test figures.
 
-    Accuracies and AUC are in [0, 1], taken on `validation` (task) and `attack_select` (safety).
+    Accuracies and AUC are in [0, 1], taken on `validation` (task) and `attack_select` (safety), at step `steps`: a
+    candidate that was stopped early has the figures of its last test.
     """
 
     round: int
@@ -25,6 +26,7 @@ class Candidate:
     tm_score: float
     density: float
     nnz: int
+    steps: int
     seconds: float
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sctool.errors import ConfigError
 from sctool.resources import suggest
@@ -58,13 +58,29 @@ class CompressConfig(Section):
     warm_up_steps: Annotated[int, Field(ge=0)] = 200
     steps_per_round: Count = 120
     final_steps: Annotated[int, Field(ge=0)] = 300
+    halving: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=list,
+        description="Shares of a round's steps at which all are tested and the worse half stops; [] trains all in full.",
+    )
     drop_fraction: Share = 0.3
+    drop_decay: Literal["cosine", "linear", "constant"] = "cosine"
     dense_steps: Count = 600
     batch_size: Count = 64
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    learning_rate_schedule: Literal["cosine", "step", "constant"] = "cosine"
     momentum: UnitInterval = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="A stopped run goes on from its last checkpoint: sctool compress --resume."
+    )
+
+    @field_validator("halving")
+    @classmethod
+    def _rise(cls, shares: list[float]) -> list[float]:
+        if sorted(set(shares)) != shares:
+            raise ValueError("the shares must rise")
+        return shares
 
 
 class SafetyConfig(Section):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,18 +11,22 @@ from torch.nn import functional
 
 from sctool.errors import TrainingError
 from sctool.sparsity.evidence import LayerEvidence
+from sctool.sparsity.order import DataOrder
 from sctool.sparsity.schedule import learning_rate_at
 from sctool.sparsity.topology import Masks, update_topology
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    batch_size: int
+    """`noise_seed`: the seed of what the model draws itself (dropout), the step added."""
+
     learning_rate: float
     momentum: float
     weight_decay: float
     label_smoothing: float
     total_steps: int
+    schedule: str = "cosine"
+    noise_seed: int = 0
 
 
 @dataclass
@@ -72,50 +75,47 @@ def apply_masks(state: TrainingState) -> None:
             state.momenta[name].masked_fill_(~mask, 0.0)
 
 
-def batches(records: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Index batches without end: a fresh permutation each epoch; a last batch of one record is left out
-    (BatchNorm cannot take it)."""
-    while True:
-        order = torch.randperm(records, generator=generator)
-        for start in range(0, records, batch_size):
-            if records - start > 1 or start == 0:
-                yield order[start : start + batch_size]
-
-
-def train_steps(
-    state: TrainingState, x: Tensor, y: Tensor, settings: TrainingSettings, steps: int, generator: torch.Generator
+def train_until(
+    state: TrainingState, x: Tensor, y: Tensor, settings: TrainingSettings, end: int, order: DataOrder
 ) -> float:
-    """Train `state` in place for `steps` steps on x [N, ...], y [N]; returns the mean loss.
+    """Train `state` in place on x [N, ...], y [N] until its step is `end`; returns the mean loss of these steps.
 
-    Raises TrainingError, naming the step, when the loss is not finite.
+    What a step does follows from the state and its step alone, dropout included, so that stopping between steps and
+    going on later changes nothing. Raises TrainingError, naming the step, when the loss is not finite.
     """
     parameters = dict(state.model.named_parameters())
-    order = batches(len(x), settings.batch_size, generator)
     state.model.train()
-    total = torch.zeros(())
-    for _ in range(steps):
-        loss = _loss_and_gradients(state.model, x, y, next(order), settings.label_smoothing)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"The loss became {loss.item()} at step {state.step}.",
-                hint=f"Lower compress.learning_rate (now {settings.learning_rate}) and check the data's scale.",
-            )
-        total += loss
-        rate = learning_rate_at(state.step, settings.total_steps, settings.learning_rate)
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                if parameter.grad is None:
-                    continue
-                gradient = parameter.grad.add(parameter, alpha=settings.weight_decay)
-                if name in state.masks:
-                    gradient.mul_(state.masks[name])
-                buffer = state.momenta[name]
-                buffer.mul_(settings.momentum).add_(gradient)
-                parameter.sub_(gradient.add(buffer, alpha=settings.momentum), alpha=rate)
-        state.step += 1
+    total, steps = torch.zeros(()), end - state.step
+    with torch.random.fork_rng(devices=[]):
+        while state.step < end:
+            torch.manual_seed(settings.noise_seed + state.step)
+            loss = _loss_and_gradients(state.model, x, y, order.rows(state.step), settings.label_smoothing)
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"The loss became {loss.item()} at step {state.step}.",
+                    hint=f"Lower compress.learning_rate (now {settings.learning_rate}) and check the data's scale.",
+                )
+            total += loss
+            _update_parameters(state, parameters, settings)
+            state.step += 1
     apply_masks(state)
     state.model.zero_grad(set_to_none=True)
     return float(total / max(steps, 1))
+
+
+def _update_parameters(state: TrainingState, parameters: dict[str, nn.Parameter], settings: TrainingSettings) -> None:
+    """One step of SGD with Nesterov momentum and weight decay on what the masks let through."""
+    rate = learning_rate_at(state.step, settings.total_steps, settings.learning_rate, settings.schedule)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.add(parameter, alpha=settings.weight_decay)
+            if name in state.masks:
+                gradient.mul_(state.masks[name])
+            buffer = state.momenta[name]
+            buffer.mul_(settings.momentum).add_(gradient)
+            parameter.sub_(gradient.add(buffer, alpha=settings.momentum), alpha=rate)
 
 
 def _loss_and_gradients(model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, smoothing: float) -> Tensor:

@@ -27,9 +27,12 @@ class Results:
     report: Path
 
 
-def run(config: Config, output: Path, *, overwrite: bool = False, progress: Progress = ignore_progress) -> Results:
+def run(
+    config: Config, output: Path, *, overwrite: bool = False, resume: bool = False,
+    progress: Progress = ignore_progress,
+) -> Results:  # fmt: skip
     """Do all five. A leak does not stop it: the report is what explains the leak."""
-    summary = compress(config, output, overwrite=overwrite, progress=progress)
+    summary = compress(config, output, overwrite=overwrite, resume=resume, progress=progress)
     bundle, manifest = export(output, progress=progress)
     _, verification = verify(bundle, progress=progress)
     _, figures = profile(bundle, progress=progress)

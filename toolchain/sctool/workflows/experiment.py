@@ -1,0 +1,70 @@
+"""What stays the same through a run: settings, records, and how a model is built, tested and attacked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sctool.data.dataset import Dataset
+from sctool.data.recipe import load_dataset
+from sctool.data.splits import make_split
+from sctool.domain.config import Config
+from sctool.domain.measurement import AttackResult
+from sctool.domain.membership import MembershipSplit
+from sctool.models.build import build_model
+from sctool.runtimes.eager import EagerSession
+from sctool.sparsity.order import DataOrder, mix_seed, seed_generator
+from sctool.sparsity.trainer import TrainingSettings
+from sctool.workflows.signals import attack_session, measure_accuracy
+
+DENSE_ORDER, INITIAL_MASKS, SPARSE_ORDER, ROUND_GRADIENT, TOPOLOGY, NOISE = range(6)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """x [N, ...] and y [N] are the training records alone."""
+
+    config: Config
+    data: Dataset
+    split: MembershipSplit
+    x: Tensor
+    y: Tensor
+
+    def settings(self, total_steps: int) -> TrainingSettings:
+        c = self.config.compress
+        return TrainingSettings(
+            c.learning_rate, c.momentum, c.weight_decay, c.label_smoothing, total_steps, c.learning_rate_schedule,
+            mix_seed(c.seed, NOISE) // 2,
+        )  # fmt: skip
+
+    def build(self) -> nn.Module:
+        return build_model(
+            self.config.model.source, self.config.model.options,
+            input_shape=self.data.x.shape[1:], classes=self.data.classes, seed=self.config.compress.seed,
+        )  # fmt: skip
+
+    def generator(self, *purpose: int) -> torch.Generator:
+        return seed_generator(self.config.compress.seed, *purpose)
+
+    def order(self, purpose: int) -> DataOrder:
+        return DataOrder(len(self.x), self.config.compress.batch_size, self.config.compress.seed, purpose)
+
+    def task_accuracy(self, model: nn.Module, part: str = "validation") -> float:
+        return measure_accuracy(EagerSession(model.eval()), self.data, self.split[part])
+
+    def attack(self, model: nn.Module) -> AttackResult:
+        """The safety test of the search: fitted on `attack_fit`, scored on `attack_select`."""
+        return attack_session(
+            EagerSession(model.eval()), self.data, self.split, attacks=[self.config.safety.selection_attack],
+            fit="attack_fit", score="attack_select", seed=self.config.compress.seed,
+        )[0]  # fmt: skip
+
+
+def prepare_experiment(config: Config) -> Experiment:
+    """Load and split the data. Raises ConfigError and DataError as these do."""
+    data = load_dataset(config.data.source)
+    split = make_split(data.y, config.data.split)
+    rows = torch.from_numpy(split["train"])
+    return Experiment(config, data, split, torch.from_numpy(data.x)[rows], torch.from_numpy(data.y)[rows])
