@@ -24,7 +24,7 @@ from sctool.sparsity.trainer import (
     train_until,
 )
 
-SETTINGS = TrainingSettings(0.1, 0.9, 1e-3, 0.0, 40)
+SETTINGS = TrainingSettings(0.1, 0.9, 1e-3, 40)
 
 
 def make_order(seed: int = 2) -> DataOrder:
@@ -117,7 +117,7 @@ def test_dense_gradients_reach_outside_the_masks_and_leave_batch_norm_alone() ->
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_rate() -> None:
     with pytest.raises(TrainingError, match=r"at step \d+.*now 1e\+20"):
-        settings = TrainingSettings(1e20, 0.9, 0.0, 0.0, 40)
+        settings = TrainingSettings(1e20, 0.9, 0.0, 40)
         train_until(make_state(), *make_data(), settings, 40, make_order())
 
 
@@ -160,7 +160,7 @@ def test_training_in_slices_is_training_in_one_go() -> None:
 
 
 def test_dropout_differs_from_step_to_step() -> None:
-    settings = TrainingSettings(0.0, 0.0, 0.0, 0.0, 40)
+    settings = TrainingSettings(0.0, 0.0, 0.0, 40)
     state = start_training(_Noisy(), {})
     order = DataOrder(64, 64, 0)
     losses = [train_until(state, *make_data(), settings, step, order) for step in (1, 2, 3)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional
 from sctool.errors import TrainingError
 from sctool.sparsity.evidence import LayerEvidence
 from sctool.sparsity.order import DataOrder
+from sctool.sparsity.rules import Backpropagate, GradientRule
 from sctool.sparsity.schedule import learning_rate_at
 from sctool.sparsity.topology import Masks, update_topology
 
@@ -23,7 +24,6 @@ class TrainingSettings:
     learning_rate: float
     momentum: float
     weight_decay: float
-    label_smoothing: float
     total_steps: int
     schedule: str = "cosine"
     noise_seed: int = 0
@@ -33,7 +33,7 @@ class TrainingSettings:
 class TrainingState:
     """A model, its masks, the momentum buffers and the step: all that a candidate inherits from its parent.
 
-    `fired`: masks of all positions that ever held a weight.
+    `fired`: masks of all positions that ever held a weight; `extras`: what a gradient rule remembers, by name.
     """
 
     model: nn.Module
@@ -41,6 +41,7 @@ class TrainingState:
     momenta: dict[str, Tensor]
     fired: Masks
     step: int = 0
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def exploration(self) -> float:
@@ -55,6 +56,7 @@ class TrainingState:
             {name: buffer.clone() for name, buffer in self.momenta.items()},
             {name: mask.clone() for name, mask in self.fired.items()},
             self.step,
+            {name: value.clone() for name, value in self.extras.items()},
         )
 
 
@@ -76,20 +78,23 @@ def apply_masks(state: TrainingState) -> None:
 
 
 def train_until(
-    state: TrainingState, x: Tensor, y: Tensor, settings: TrainingSettings, end: int, order: DataOrder
-) -> float:
+    state: TrainingState, x: Tensor, y: Tensor, settings: TrainingSettings, end: int, order: DataOrder,
+    rule: GradientRule | None = None,
+) -> float:  # fmt: skip
     """Train `state` in place on x [N, ...], y [N] until its step is `end`; returns the mean loss of these steps.
 
-    What a step does follows from the state and its step alone, dropout included, so that stopping between steps and
-    going on later changes nothing. Raises TrainingError, naming the step, when the loss is not finite.
+    `rule` makes a batch into gradients (default: plain cross-entropy). What a step does follows from the state and its
+    step alone, dropout included, so that stopping between steps and going on later changes nothing. Raises
+    TrainingError, naming the step, when the loss is not finite.
     """
+    rule = rule or Backpropagate()
     parameters = dict(state.model.named_parameters())
     state.model.train()
     total, steps = torch.zeros(()), end - state.step
     with torch.random.fork_rng(devices=[]):
         while state.step < end:
             torch.manual_seed(settings.noise_seed + state.step)
-            loss = _loss_and_gradients(state.model, x, y, order.rows(state.step), settings.label_smoothing)
+            loss = rule(state, x, y, order.rows(state.step), state.step // order.steps_per_epoch)
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"The loss became {loss.item()} at step {state.step}.",
@@ -118,20 +123,14 @@ def _update_parameters(state: TrainingState, parameters: dict[str, nn.Parameter]
             parameter.sub_(gradient.add(buffer, alpha=settings.momentum), alpha=rate)
 
 
-def _loss_and_gradients(model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, smoothing: float) -> Tensor:
-    model.zero_grad(set_to_none=True)
-    loss = functional.cross_entropy(model(x[rows]), y[rows], label_smoothing=smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
-
-
 def dense_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Masks:
     """Parameter name -> gradient of the mean loss on x [N, ...], y [N], also where the mask is False (RigL).
 
     In eval mode: BatchNorm statistics stay as they were.
     """
     model.eval()
-    _loss_and_gradients(model, x, y, torch.arange(len(x)), 0.0)
+    model.zero_grad(set_to_none=True)
+    functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
     gradients = {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
         for name, parameter in model.named_parameters()

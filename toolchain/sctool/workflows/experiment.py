@@ -35,7 +35,7 @@ class Experiment:
     def settings(self, total_steps: int) -> TrainingSettings:
         c = self.config.compress
         return TrainingSettings(
-            c.learning_rate, c.momentum, c.weight_decay, c.label_smoothing, total_steps, c.learning_rate_schedule,
+            c.learning_rate, c.momentum, c.weight_decay, total_steps, c.learning_rate_schedule,
             mix_seed(c.seed, NOISE) // 2,
         )  # fmt: skip
 

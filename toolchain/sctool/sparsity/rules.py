@@ -1,0 +1,57 @@
+"""Gradient rules: how one step turns a batch into the gradients that the masked optimiser uses.
+
+A rule fills `.grad` of the state's model and returns the batch's loss, detached. What it draws at random comes from
+torch's global generator, which the trainer seeds for each step; what it remembers lives in `state.extras`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+from torch.nn import functional
+
+from sctool.sparsity.losses import Loss, make_cross_entropy
+
+if TYPE_CHECKING:
+    from sctool.sparsity.trainer import TrainingState
+
+
+class GradientRule(Protocol):
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Backpropagate:
+    """The gradient of a loss on the batch."""
+
+    loss: Loss = field(default_factory=lambda: make_cross_entropy(0.0, 0.0))
+
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        state.model.zero_grad(set_to_none=True)
+        value = self.loss(state.model(x[rows]), y[rows], epoch)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+
+@dataclass(frozen=True)
+class Distil:
+    """`hard` * cross-entropy with the labels + (1 - hard) * cross-entropy with a teacher's softened prediction.
+
+    teacher: logits [N, C] for the rows of x. hard = 0.5 at temperature 1 is the authors' code; hard = 0 on records
+    that the teacher was not trained on is the student's step of DMP (Shejwalkar & Houmansadr, AAAI 2021).
+    """
+
+    teacher: Tensor
+    hard: float = 0.5
+    temperature: float = 1.0
+
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        state.model.zero_grad(set_to_none=True)
+        logits = state.model(x[rows])
+        target = (self.teacher[rows] / self.temperature).softmax(1)
+        soft = functional.cross_entropy(logits / self.temperature, target) * self.temperature**2
+        value = self.hard * functional.cross_entropy(logits, y[rows]) + (1 - self.hard) * soft
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
