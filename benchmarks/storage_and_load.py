@@ -34,7 +34,7 @@ def make_model(density: float) -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Linear(a, b) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)]
     weights = {str(i): layer.weight.detach() for i, layer in enumerate(layers)}
-    masks = magnitude_masks(weights, allocate_erk({n: tuple(w.shape) for n, w in weights.items()}, density))
+    masks = magnitude_masks(weights, allocate_erk({n: tuple(w.shape) for n, w in weights.items()}, density, {}))
     for i, layer in enumerate(layers):
         layer.weight.data.masked_fill_(~masks[str(i)], 0.0)
     return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])

@@ -71,7 +71,7 @@ WRONG = [
     (["compress", "none.toml"], 3, "sctool init"),
     (["compress", "--set", "compress.densty=1"], 3, "Did you mean 'density'"),
     (["compress", "--set", "compress.density=0"], 3, "compress.density = 0"),
-    (["compress", "--set", "safety.selection_attack=entropi"], 3, "Did you mean 'entropy'"),
+    (["compress", "--set", 'safety.selection_attacks=["entropi"]'], 3, "Did you mean 'entropy'"),
     (["compress", "--set", 'compress.candidates=["magnitude/gradent"]'], 3, "Did you mean 'gradient'"),
     (["compress", "--set", "compress.candidates=[]"], 3, "at least one"),
     (["compress", "--set", 'compress.leave_dense=["layers.9.weight"]'], 3, "layers"),

@@ -49,7 +49,7 @@ def test_overrides_lie_over_the_file(tmp_path: Path) -> None:
         ("compress.density=-0.1", "greater than 0"),
         ("compress.density=nan", "compress.density = nan"),
         ("compress.density=many", "compress.density = 'many'"),
-        ("compress.rounds=0", "compress.rounds = 0"),
+        ("compress.rounds=-1", "compress.rounds = -1"),
         ("compress.density", "has no '='"),
         ("name.first=x", "unknown key|valid string"),
     ],

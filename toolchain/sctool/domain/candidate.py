@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A drop x grow proposal, trained for one round from the round's parent, with its test figures.
+    """A proposal (drop, grow, loss), trained for one round from the round's parent, with its test figures.
 
     Accuracies and AUC are in [0, 1], taken on `validation` (task) and `attack_select` (safety), at step `steps`: a
-    candidate that was stopped early has the figures of its last test.
+    candidate that was stopped early has the figures of its last test. `attack_accuracy` and `attack_auc` join those of
+    all safety tests, which `safety` holds by attack. `macs`: multiply-accumulates of the non-zeros for one record.
     """
 
     round: int
     candidate: int
     drop: str
     grow: str
+    loss: str
     seed: int
     parent: str
     task_accuracy: float
@@ -26,16 +28,24 @@ class Candidate:
     tm_score: float
     density: float
     nnz: int
+    macs: int
     steps: int
     seconds: float
+    safety: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """ "round.candidate", unique in a run."""
         return f"{self.round}.{self.candidate}"
 
+    @property
+    def label(self) -> str:
+        """ "drop/grow", "drop/grow/loss", "keep" or "keep/loss"."""
+        parts = (self.drop, self.grow, "" if self.loss == "cross_entropy" else self.loss)
+        return "/".join(part for part in parts if part)
+
     def to_json(self, *, selected: bool) -> dict[str, Any]:
-        return {**self.__dict__, "name": self.name, "selected": selected}
+        return {**self.__dict__, "name": self.name, "label": self.label, "selected": selected}
 
 
 def tm_score(task_accuracy: float, attack_accuracy: float, exponent: float = 1.0) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sctool.errors import ConfigError
 from sctool.resources import suggest
@@ -48,13 +48,29 @@ class DataConfig(Section):
 class CompressConfig(Section):
     seed: int = 0
     density: Share = 0.1
-    distribution: Literal["erk", "uniform"] = "erk"
+    distribution: Literal["erk", "uniform", "latency"] = Field(
+        "erk", description="latency: erk, bent so far that it takes no more run time than uniform."
+    )
+    density_schedule: Literal["constant", "gradual"] = Field(
+        "constant", description="gradual: from dense to the density over the rounds."
+    )
+    first_layer: Literal["masked", "dense"] = "masked"
+    last_layer: Literal["masked", "dense"] = "masked"
     leave_dense: list[str] = Field(default_factory=list, description="Parameter names that are never masked.")
+    start: Literal["random", "dense"] = Field(
+        "random", description="dense: the search begins with the largest weights of the trained dense model."
+    )
+    dense_checkpoint: str = Field(
+        "", description="A .safetensors state dict of the trained dense model; empty: it is trained here."
+    )
     candidates: list[str] = Field(
         default_factory=lambda: ["magnitude/gradient", "magnitude/random", "set/random", "set/gradient"],
-        description="drop/grow pairs that compete in every round.",
+        description="What competes in a round: drop/grow, drop/grow/loss, keep or keep/loss.",
     )
-    rounds: Count = 5
+    rounds: Annotated[int, Field(ge=0)] = 5
+    last_update_round: Annotated[int, Field(ge=0)] = Field(
+        0, description="From this round on the topology stays and only the losses compete; 0: never."
+    )
     warm_up_steps: Annotated[int, Field(ge=0)] = 200
     steps_per_round: Count = 120
     final_steps: Annotated[int, Field(ge=0)] = 300
@@ -71,6 +87,14 @@ class CompressConfig(Section):
     momentum: UnitInterval = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss: str = Field("cross_entropy", description="For candidates that name none, and for the warm-up.")
+    rule: Literal["backpropagate", "distil", "adversarial", "private"] = Field(
+        "backpropagate", description="How gradients are made; all but the first bring their own loss."
+    )
+    rule_options: dict[str, float] = Field(default_factory=dict)
+    early_stopping: bool = Field(
+        False, description="Test on through the final training, and end with the best model of all tests."
+    )
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         5.0, description="A stopped run goes on from its last checkpoint: sctool compress --resume."
     )
@@ -84,11 +108,29 @@ class CompressConfig(Section):
 
 
 class SafetyConfig(Section):
-    selection_attack: str = "modified_entropy"
+    selection_attacks: list[str] = Field(
+        default_factory=lambda: ["modified_entropy"], min_length=1,
+        description="Safety tests of the search; the worst counts, or, with weights, their weighted mean.",
+    )  # fmt: skip
+    selection_weights: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
+    attacker: Literal["candidate", "round"] = Field(
+        "candidate", description="Fitted on each candidate, or once a round on the parent of all."
+    )
+    selection: Literal["tm", "constraints", "pareto"] = "tm"
+    constraints: str = Field("", description="For example: accuracy >= 0.9 and attack_auc <= 0.55")
+    front_limit: Count = Field(8, description="Models kept for a later pick, with selection = pareto.")
     audit_attacks: list[str] = Field(
         default_factory=lambda: ["modified_entropy", "confidence", "correctness", "neural"], min_length=1
     )
     tm_exponent: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _agree(self) -> SafetyConfig:
+        if self.selection_weights and len(self.selection_weights) != len(self.selection_attacks):
+            raise ValueError("selection_weights must have one weight for each of selection_attacks, or be empty")
+        if (self.selection == "constraints") != bool(self.constraints.strip()):
+            raise ValueError('constraints go with selection = "constraints", and that needs some')
+        return self
 
 
 class ExportConfig(Section):

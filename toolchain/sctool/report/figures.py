@@ -39,12 +39,12 @@ def draw_candidates(candidates: list[dict[str, Any]], dense: dict[str, Any] | No
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": "candidates"}):
         figure = Figure(figsize=(4.8, 3.7), layout="constrained")
         axes = figure.subplots()
-        pairs = list(dict.fromkeys((c["drop"], c["grow"]) for c in candidates))
+        pairs = list(dict.fromkeys(c["label"] for c in candidates))
         rounds = max(c["round"] for c in candidates) + 1
         for candidate in candidates:
             axes.plot(
                 100 * candidate["attack_accuracy"], 100 * candidate["task_accuracy"], linestyle="none",
-                marker=_MARKERS[pairs.index((candidate["drop"], candidate["grow"])) % len(_MARKERS)],
+                marker=_MARKERS[pairs.index(candidate["label"]) % len(_MARKERS)],
                 color=SPARSE, markeredgecolor=PANEL, markersize=7, alpha=0.25 + 0.75 * (candidate["round"] + 1) / rounds,
             )  # fmt: skip
         _draw_path(axes, [c for c in candidates if c["selected"]])
@@ -53,8 +53,9 @@ def draw_candidates(candidates: list[dict[str, Any]], dense: dict[str, Any] | No
             axes.plot(
                 100 * attack, 100 * dense["validation_accuracy"], "*", color=DENSE, markersize=12, label="dense model"
             )
-        for number, (drop, grow) in enumerate(pairs):
-            axes.plot([], [], _MARKERS[number % len(_MARKERS)], color=SPARSE, markersize=6, label=f"{drop} / {grow}")
+        for number, pair in enumerate(pairs):
+            marker, label = _MARKERS[number % len(_MARKERS)], pair.replace("/", " / ")
+            axes.plot([], [], marker, color=SPARSE, markersize=6, label=label)
         axes.set_xlabel("attack accuracy, % (left is safer)")
         axes.set_ylabel("task accuracy, % (up is better)")
         axes.margins(0.1)

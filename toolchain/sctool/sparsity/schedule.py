@@ -37,3 +37,11 @@ RATES: dict[str, Callable[[float], float]] = {
 def learning_rate_at(step: int, total: int, initial: float, schedule: str = "cosine") -> float:
     """The rate of step `step`, counted from 0; every candidate of a round is at its parent's step."""
     return initial * RATES[schedule](min(step, total) / max(total, 1))
+
+
+def extra_share_at(round_index: int, rounds: int) -> float:
+    """What gradual magnitude pruning still keeps, after round `round_index`, of the weights that are to go.
+
+    (1 - t)^3 with t the share of rounds done: 1 before the first, 0 after the last (Zhu & Gupta 2017, equation 1).
+    """
+    return float((1 - min((round_index + 1) / rounds, 1.0)) ** 3)

@@ -16,13 +16,15 @@ from torch import Tensor
 from sctool.atomic import write_file
 from sctool.domain.candidate import Candidate
 from sctool.errors import ArtifactError, ConfigError, OutputError
+from sctool.sparsity.losses import LossSpec
 from sctool.sparsity.trainer import TrainingState
 from sctool.workflows.experiment import Experiment
-from sctool.workflows.search import Branch, SearchState
+from sctool.workflows.proposals import Proposal
+from sctool.workflows.search import Branch, Kept, SearchState
 
 SCHEMA = 1
 HEADER = "sctool"
-_PARTS = ("model", "masks", "momenta", "fired")
+_PARTS = ("model", "masks", "momenta", "fired", "extras")
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -55,15 +57,20 @@ def identify(experiment: Experiment) -> dict[str, str]:
         "settings": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest(),
         "data": hashlib.sha256(experiment.data.x.tobytes() + experiment.data.y.tobytes()).hexdigest(),
         "split": experiment.split.sha256,
+        "dense checkpoint": _hash_file(experiment.config.compress.dense_checkpoint),
         **{name: version(name) for name in ("torch", "numpy", "sctool")},
     }
+
+
+def _hash_file(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
 
 
 def write_checkpoint(path: Path, state: SearchState, identity: dict[str, str]) -> None:
     """Write `state` to `path`, whole or not at all. OutputError where the disk is full or not writable."""
     tensors: dict[str, Tensor] = {}
     for name, training in _name_states(state).items():
-        parts = (training.model.state_dict(), training.masks, training.momenta, training.fired)
+        parts = (training.model.state_dict(), training.masks, training.momenta, training.fired, training.extras)
         for part, values in zip(_PARTS, parts, strict=True):
             tensors |= {f"{name}/{part}/{key}": value.detach().contiguous().clone() for key, value in values.items()}
     header = {
@@ -78,11 +85,15 @@ def write_checkpoint(path: Path, state: SearchState, identity: dict[str, str]) -
         "seconds": state.seconds,
         "branches": [
             {
-                "number": branch.number, "pair": branch.pair, "seconds": branch.seconds, "alive": branch.alive,
+                "number": branch.number, "proposal": _write_proposal(branch.proposal), "seconds": branch.seconds,
+                "alive": branch.alive,
                 "candidate": vars(branch.candidate) if branch.candidate else None,
             }
             for branch in state.branches
         ],
+        "loss": vars(state.loss),
+        "best": vars(state.best.candidate) if state.best else None,
+        "front": [vars(kept.candidate) for kept in state.front],
     }  # fmt: skip
     write_file(path, save_tensors(tensors, metadata={HEADER: json.dumps(header)}))
 
@@ -123,7 +134,17 @@ def refuse_unfinished(output: Path, *, overwrite: bool) -> None:
 
 def _name_states(state: SearchState) -> dict[str, TrainingState]:
     branches = {f"branch{branch.number}": branch.state for branch in state.branches if branch.alive}
-    return {"dense": state.dense, "trunk": state.trunk, **branches}
+    kept = {f"front{number}": kept.state for number, kept in enumerate(state.front)}
+    best = {"best": state.best.state} if state.best else {}
+    return {"dense": state.dense, "trunk": state.trunk, **branches, **best, **kept}
+
+
+def _write_proposal(proposal: Proposal) -> dict[str, Any]:
+    return {"drop": proposal.drop, "grow": proposal.grow, "loss": vars(proposal.loss)}
+
+
+def _read_proposal(item: dict[str, Any]) -> Proposal:
+    return Proposal(str(item["drop"]), str(item["grow"]), LossSpec(**item["loss"]))
 
 
 def _restore(header: dict[str, Any], tensors: dict[str, Tensor], experiment: Experiment) -> SearchState:
@@ -135,16 +156,21 @@ def _restore(header: dict[str, Any], tensors: dict[str, Tensor], experiment: Exp
                 parts[part][parameter] = value
         model = experiment.build()
         model.load_state_dict(parts["model"])
-        return TrainingState(model, parts["masks"], parts["momenta"], parts["fired"], int(header["steps"][name]))
+        return TrainingState(
+            model, parts["masks"], parts["momenta"], parts["fired"], int(header["steps"][name]), parts["extras"]
+        )
 
     state = SearchState(
-        training("dense"), training("trunk"), header["left_dense"], int(header["round"]), int(header["rung"]),
+        training("dense"), training("trunk"), header["left_dense"], LossSpec(**header["loss"]),
+        int(header["round"]), int(header["rung"]),
         parent=header["parent"], records=header["records"], seconds=header["seconds"],
+        best=Kept(Candidate(**header["best"]), training("best")) if header["best"] else None,
+        front=[Kept(Candidate(**item), training(f"front{k}")) for k, item in enumerate(header["front"])],
     )  # fmt: skip
     for item in header["branches"]:
         candidate = Candidate(**item["candidate"]) if item["candidate"] else None
         # A branch that was stopped is never trained on: the trunk stands in for its state.
         own = training(f"branch{item['number']}") if item["alive"] else state.trunk
-        pair = (str(item["pair"][0]), str(item["pair"][1]))
-        state.branches.append(Branch(item["number"], pair, own, item["seconds"], candidate, item["alive"]))
+        proposal = _read_proposal(item["proposal"])
+        state.branches.append(Branch(item["number"], proposal, own, item["seconds"], candidate, item["alive"]))
     return state

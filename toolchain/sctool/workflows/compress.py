@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from sctool import __version__
 from sctool.atomic import check_writable, new_directory, refuse_existing
 from sctool.domain.config import Config
+from sctool.domain.selection import create_ranking
 from sctool.safety.registry import create_attack
 from sctool.sparsity.trainer import TrainingState
 from sctool.workflows.checkpoint import CheckpointWriter, checkpoint_path, read_checkpoint, refuse_unfinished
 from sctool.workflows.experiment import Experiment, prepare_experiment
 from sctool.workflows.progress import Progress, ignore_progress
+from sctool.workflows.proposals import parse_proposals
 from sctool.workflows.run_directory import DENSE, MASKS, MODEL, SUMMARY, write_run
-from sctool.workflows.search import parse_candidates, run_search, start_search
+from sctool.workflows.search import run_search, start_search
+from sctool.workflows.training import describe_privacy, read_rule_options
 
 
 def compress(
@@ -35,9 +38,7 @@ def compress(
     Deterministic: the same config on the same machine and versions gives the same bytes of weights, also where the run
     was stopped on the way and taken up again with `resume`, which begins anew where there is nothing to take up.
     """
-    parse_candidates(config.compress.candidates)
-    for name in {config.safety.selection_attack, *config.safety.audit_attacks}:
-        create_attack(name)
+    _check(config)
     refuse_existing(output, overwrite=overwrite, marker=SUMMARY)
     check_writable(output)
     unfinished = checkpoint_path(output)
@@ -50,13 +51,14 @@ def compress(
     state = run_search(experiment, state, progress, writer)
     summary = {
         "name": config.name,
-        **_describe(experiment, state.trunk, state.left_dense),
+        **_describe(experiment, state.result, state.left_dense),
         "dense": _measure(experiment, state.dense.model),
-        "sparse": _measure(experiment, state.trunk.model),
+        "sparse": _measure(experiment, state.result.model),
+        "privacy": describe_privacy(experiment) if config.compress.rule == "private" else None,
         "seconds": state.seconds,
     }
     tensors: dict[str, dict[str, Tensor]] = {
-        MODEL: dict(state.trunk.model.state_dict()), MASKS: dict(state.trunk.masks),
+        MODEL: dict(state.result.model.state_dict()), MASKS: dict(state.result.masks),
         DENSE: dict(state.dense.model.state_dict()),
     }  # fmt: skip
     with new_directory(output, overwrite=overwrite, marker=SUMMARY) as folder:
@@ -65,10 +67,19 @@ def compress(
     return summary
 
 
+def _check(config: Config) -> None:
+    """ConfigError for any name that does not exist, before data are read or steps are made."""
+    parse_proposals(config.compress)
+    read_rule_options(config.compress.rule, config.compress.rule_options)
+    create_ranking(config.safety.selection, config.safety.constraints)
+    for name in {*config.safety.selection_attacks, *config.safety.audit_attacks}:
+        create_attack(name)
+
+
 def _measure(experiment: Experiment, model: nn.Module) -> dict[str, Any]:
     """Accuracies, and the safety test on the search's records; the audit's records are left to `verify`."""
     accuracies = {f"{part}_accuracy": experiment.task_accuracy(model, part) for part in ("train", "validation", "test")}
-    return {**accuracies, "attacks": [experiment.attack(model).to_json()]}
+    return {**accuracies, "attacks": [result.to_json() for result in experiment.attack(model)]}
 
 
 def _describe(experiment: Experiment, state: TrainingState, left: list[dict[str, str]]) -> dict[str, Any]:
@@ -96,7 +107,7 @@ def _describe(experiment: Experiment, state: TrainingState, left: list[dict[str,
         },
         "layers": layers,
         "left_dense": left,
-        "safety": {"attacks": [config.safety.selection_attack], "tm_exponent": config.safety.tm_exponent},
+        "safety": {"attacks": config.safety.selection_attacks, "tm_exponent": config.safety.tm_exponent},
         "rounds": config.compress.rounds,
         "seed": config.compress.seed,
         "versions": {

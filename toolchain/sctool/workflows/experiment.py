@@ -15,7 +15,7 @@ from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import MembershipSplit
 from sctool.models.build import build_model
 from sctool.runtimes.eager import EagerSession
-from sctool.sparsity.order import DataOrder, mix_seed, seed_generator
+from sctool.sparsity.order import mix_seed, seed_generator
 from sctool.sparsity.trainer import TrainingSettings
 from sctool.workflows.signals import attack_session, measure_accuracy
 
@@ -48,18 +48,15 @@ class Experiment:
     def generator(self, *purpose: int) -> torch.Generator:
         return seed_generator(self.config.compress.seed, *purpose)
 
-    def order(self, purpose: int) -> DataOrder:
-        return DataOrder(len(self.x), self.config.compress.batch_size, self.config.compress.seed, purpose)
-
     def task_accuracy(self, model: nn.Module, part: str = "validation") -> float:
         return measure_accuracy(EagerSession(model.eval()), self.data, self.split[part])
 
-    def attack(self, model: nn.Module) -> AttackResult:
-        """The safety test of the search: fitted on `attack_fit`, scored on `attack_select`."""
+    def attack(self, model: nn.Module) -> list[AttackResult]:
+        """The safety tests of the search: fitted on `attack_fit`, scored on `attack_select`."""
         return attack_session(
-            EagerSession(model.eval()), self.data, self.split, attacks=[self.config.safety.selection_attack],
+            EagerSession(model.eval()), self.data, self.split, attacks=self.config.safety.selection_attacks,
             fit="attack_fit", score="attack_select", seed=self.config.compress.seed,
-        )[0]  # fmt: skip
+        )  # fmt: skip
 
 
 def prepare_experiment(config: Config) -> Experiment:

@@ -8,48 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from sctool.domain.candidate import Candidate, tm_score
-from sctool.errors import ConfigError
-from sctool.resources import suggest
-from sctool.sparsity.density import DISTRIBUTIONS
-from sctool.sparsity.drop import DROPS
-from sctool.sparsity.grow import GROWS, SAFETY_AWARE
-from sctool.sparsity.maskable import find_maskable
-from sctool.sparsity.schedule import drop_fraction_at
-from sctool.sparsity.topology import random_masks
-from sctool.sparsity.trainer import (
-    RoundGradients,
-    TrainingState,
-    change_topology,
-    dense_gradients,
-    start_training,
-    train_until,
-)  # fmt: skip
-from sctool.workflows.experiment import (
-    DENSE_ORDER,
-    INITIAL_MASKS,
-    ROUND_GRADIENT,
-    SPARSE_ORDER,
-    TOPOLOGY,
-    Experiment,
-)  # fmt: skip
+from sctool.domain.candidate import Candidate
+from sctool.domain.selection import create_ranking, extend_front
+from sctool.sparsity.losses import LossSpec, parse_loss
+from sctool.sparsity.rules import Backpropagate
+from sctool.sparsity.trainer import TrainingState, train_until
+from sctool.workflows.experiment import DENSE_ORDER, SPARSE_ORDER, Experiment
 from sctool.workflows.progress import Progress
+from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round
+from sctool.workflows.start import find_layers, start_dense, start_from_dense, start_random
+from sctool.workflows.testing import Tester
+from sctool.workflows.training import count_steps, create_order, create_rule
 
-GRADIENT_RECORDS = 512
 SLICE = 25
 """Steps between two looks at the clock."""
-Pair = tuple[str, str]
+Save = Callable[["SearchState", bool], None]
 
 
 @dataclass
 class Branch:
-    """A candidate under way: its pair, its state, and its figures once it was tested."""
+    """A candidate under way: what it proposes, its state, and its figures once it was tested."""
 
     number: int
-    pair: Pair
+    proposal: Proposal
     state: TrainingState
     seconds: float = 0.0
     candidate: Candidate | None = None
@@ -57,203 +38,211 @@ class Branch:
 
 
 @dataclass
+class Kept:
+    """A tested model, as it was then."""
+
+    candidate: Candidate
+    state: TrainingState
+
+
+@dataclass
 class SearchState:
-    """All that a run is at one moment, apart from what its config says."""
+    """All that a run is at one moment, apart from what its config says.
+
+    `loss`: what the trunk trains with; `best`: the best of all tests, with early stopping; `front`: the models that no
+    other dominates, with selection = pareto.
+    """
 
     dense: TrainingState
     trunk: TrainingState
     left_dense: list[dict[str, str]]
+    loss: LossSpec
     round: int = 0
     rung: int = 0
     branches: list[Branch] = field(default_factory=list)
     parent: str = "initial"
     records: list[dict[str, Any]] = field(default_factory=list)
+    best: Kept | None = None
+    front: list[Kept] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"dense": 0.0, "search": 0.0, "final": 0.0})
 
-
-def parse_candidates(pairs: list[str]) -> list[Pair]:
-    """["drop/grow", ...] -> [(drop, grow), ...]; ConfigError with the nearest valid name."""
-    if not pairs:
-        raise ConfigError("compress.candidates is empty.", hint="Give at least one drop/grow pair.")
-    parsed = []
-    for pair in pairs:
-        drop, _, grow = pair.partition("/")
-        for kind, name, valid in (("drop", drop, DROPS), ("grow", grow, GROWS)):
-            if name not in valid:
-                raise ConfigError(
-                    f"compress.candidates: unknown {kind} {name!r} in {pair!r}.", hint=suggest(name, list(valid))
-                )
-        parsed.append((drop, grow))
-    return parsed
+    @property
+    def result(self) -> TrainingState:
+        """The model that the run ends with."""
+        return self.best.state if self.best else self.trunk
 
 
 def start_search(experiment: Experiment) -> SearchState:
-    """The state before the first step, of the dense baseline and of the sparse trunk.
-
-    Sparse from the first step: random masks, weights scaled so that activations keep their variance. Each weight is
-    multiplied by sqrt(1 / density of its layer): fan-in shrinks by the density (Evci et al., "Gradient flow in sparse
-    neural networks", AAAI 2022, in its simplest, per-layer form).
-    """
-    config = experiment.config.compress
-    model = experiment.build()
-    known = [name for name, _ in model.named_parameters()]
-    for name in config.leave_dense:
-        if name not in known:
-            raise ConfigError(f"compress.leave_dense: the model has no parameter {name!r}.", hint=suggest(name, known))
-    names, left = find_maskable(model, config.leave_dense)
-    if not names:
-        raise ConfigError(
-            f"Model {experiment.config.model.source!r} has no weight that can be masked.",
-            hint="sctool masks Linear and Conv weights; check compress.leave_dense.",
-        )
-    parameters = dict(model.named_parameters())
-    shapes = {name: tuple(parameters[name].shape) for name in names}
-    counts = DISTRIBUTIONS[config.distribution](shapes, config.density)
-    masks = random_masks(shapes, counts, experiment.generator(INITIAL_MASKS))
-    with torch.no_grad():
-        for name in names:
-            parameters[name].mul_(math.sqrt(math.prod(shapes[name]) / max(counts[name], 1)))
-    return SearchState(start_training(experiment.build(), {}), start_training(model, masks), left)
+    """The state before the first step, of the dense baseline and of the sparse trunk."""
+    loss = parse_loss(experiment.config.compress.loss, where="compress.loss")
+    dense = start_dense(experiment)
+    _, left = find_layers(experiment, dense.model)
+    return SearchState(dense, start_random(experiment), left, loss)
 
 
-def run_search(
-    experiment: Experiment, state: SearchState, progress: Progress, save: Callable[[SearchState, bool], None]
-) -> SearchState:
+def run_search(experiment: Experiment, state: SearchState, progress: Progress, save: Save) -> SearchState:
     """Bring `state` to the end of the run, from wherever it is.
 
     `save(state, due)` is called between any two slices of training; `due` says that a unit of work has just ended.
     The same state always ends in the same weights, however often it was saved and taken up again.
     """
     config = experiment.config.compress
-    pairs = parse_candidates(config.candidates)
-    machine = _Machine(experiment, state, progress, save, pairs)
-    machine.train(state.dense, config.dense_steps, DENSE_ORDER, config.dense_steps, "dense", "dense baseline")
-    total = config.warm_up_steps + config.rounds * config.steps_per_round + config.final_steps
-    machine.train(state.trunk, config.warm_up_steps, SPARSE_ORDER, total, "search", "sparse warm-up")
+    machine = _Machine(experiment, state, progress, save)
+    machine.train_dense()
+    if config.start == "dense" and state.round == 0 and not state.branches and state.trunk.step == 0:
+        state.trunk = start_from_dense(experiment, state.dense)
+    machine.train_trunk(config.warm_up_steps, "search", "sparse warm-up")
     while state.round < config.rounds:
-        machine.run_round(total)
-    machine.train(state.trunk, total, SPARSE_ORDER, total, "final", "final training")
-    state.dense.model.eval()
-    state.trunk.model.eval()
+        machine.run_round()
+    machine.train_to_the_end()
+    for model in (state.dense.model, state.trunk.model, state.result.model):
+        model.eval()
     return state
 
 
 class _Machine:
-    def __init__(
-        self, experiment: Experiment, state: SearchState, progress: Progress,
-        save: Callable[[SearchState, bool], None], pairs: list[Pair],
-    ) -> None:  # fmt: skip
-        self._experiment, self._state, self._pairs = experiment, state, pairs
+    def __init__(self, experiment: Experiment, state: SearchState, progress: Progress, save: Save) -> None:
+        self._experiment, self._state = experiment, state
         self._progress, self._save = progress, save
-        self._orders = {purpose: experiment.order(purpose) for purpose in (DENSE_ORDER, SPARSE_ORDER)}
+        self._config = experiment.config.compress
+        self._proposals = parse_proposals(self._config)
+        self._tester = Tester(experiment)
+        self._orders = {purpose: create_order(experiment, purpose) for purpose in (DENSE_ORDER, SPARSE_ORDER)}
+        safety = experiment.config.safety
+        self._rank = create_ranking(safety.selection, safety.constraints)
+        self._total = count_steps(self._config)
 
-    def train(self, state: TrainingState, end: int, purpose: int, total: int, clock: str, what: str) -> None:
-        """Train `state` to step `end`, slice by slice."""
-        settings = self._experiment.settings(total)
-        while state.step < end:
-            self._progress(state.step, end, what)
-            began = time.perf_counter()
-            train_until(
-                state, self._experiment.x, self._experiment.y, settings, min(end, state.step + SLICE),
-                self._orders[purpose],
-            )  # fmt: skip
-            self._state.seconds[clock] += time.perf_counter() - began
-            self._save(self._state, state.step == end)
+    def train_dense(self) -> None:
+        """The dense baseline, by plain cross-entropy, unless it was given."""
+        if not self._config.dense_checkpoint:
+            end = self._config.dense_steps
+            loss = parse_loss("cross_entropy", where="dense")
+            self._train(self._state.dense, end, DENSE_ORDER, end, "dense", "dense baseline", loss)
 
-    def run_round(self, total: int) -> None:
+    def train_trunk(self, end: int, clock: str, what: str) -> None:
+        self._train(self._state.trunk, end, SPARSE_ORDER, self._total, clock, what, self._state.loss)
+
+    def run_round(self) -> None:
         """Propose, train from rung to rung, test, stop the worse half; the winner becomes the trunk."""
-        state, config = self._state, self._experiment.config.compress
+        state, config = self._state, self._config
         if not state.branches:
             began = time.perf_counter()
             state.branches = self._propose()
             state.seconds["search"] += time.perf_counter() - began
         first = config.warm_up_steps + state.round * config.steps_per_round
-        rungs = [*config.halving, 1.0]
+        rungs = [*config.halving, 1.0] if len(state.branches) > 1 else [1.0]
         while state.rung < len(rungs):
-            end = first + math.ceil(rungs[state.rung] * config.steps_per_round)
-            self._train_branches(end, total)
+            self._train_branches(first + math.ceil(rungs[state.rung] * config.steps_per_round))
             for branch in state.branches:
                 if branch.alive:
                     branch.candidate = self._test(branch)
             self._stop_losers(len(rungs) - state.rung)
             state.rung += 1
-        winner = next(branch for branch in state.branches if branch.alive)
-        for branch in state.branches:
-            assert branch.candidate is not None
-            state.records.append(branch.candidate.to_json(selected=branch is winner))
-        assert winner.candidate is not None
-        state.trunk, state.parent = winner.state, winner.candidate.name
-        state.round, state.rung, state.branches = state.round + 1, 0, []
-        self._save(state, True)
+        self._finish_round()
+
+    def train_to_the_end(self) -> None:
+        """Fixed topology; with early stopping, tests on the way."""
+        state, step = self._state, self._config.steps_per_round
+        if not self._config.early_stopping:
+            return self.train_trunk(self._total, "final", "final training")
+        first = self._total - self._config.final_steps
+        for number in range(max(1, math.ceil(self._config.final_steps / step))):
+            if number < sum(record["round"] == state.round for record in state.records):
+                continue
+            self.train_trunk(min(first + (number + 1) * step, self._total), "final", "final training")
+            began = time.perf_counter()
+            candidate = self._tester.test(
+                state.trunk, Proposal(KEEP, "", state.loss), round_index=state.round, number=number,
+                parent=state.parent, seconds=0.0,
+            )  # fmt: skip
+            state.seconds["final"] += time.perf_counter() - began
+            state.records.append(candidate.to_json(selected=False))
+            self._remember(Kept(candidate, state.trunk))
+            self._save(state, True)
+        assert state.best is not None
+        for record in state.records:
+            if record["round"] == state.round:
+                record["selected"] = record["name"] == state.best.candidate.name
+
+    def _train(
+        self, state: TrainingState, end: int, purpose: int, total: int, clock: str, what: str, loss: LossSpec
+    ) -> None:
+        """Train `state` to step `end`, slice by slice."""
+        settings = self._experiment.settings(total)
+        plain = purpose == DENSE_ORDER
+        rule = Backpropagate(loss.build()) if plain else create_rule(self._experiment, loss, self._state.dense)
+        while state.step < end:
+            self._progress(state.step, end, what)
+            began = time.perf_counter()
+            train_until(
+                state, self._experiment.x, self._experiment.y, settings, min(end, state.step + SLICE),
+                self._orders[purpose], rule,
+            )  # fmt: skip
+            self._state.seconds[clock] += time.perf_counter() - began
+            self._save(self._state, state.step == end)
 
     def _propose(self) -> list[Branch]:
         """Branches of the trunk, each with its own change of topology."""
-        state, config = self._state, self._experiment.config.compress
-        gradients = _round_gradients(self._experiment, state.trunk, self._pairs, state.round)
-        fraction = drop_fraction_at(state.round, config.rounds, config.drop_fraction, config.drop_decay)
-        branches = []
-        for number, pair in enumerate(self._pairs):
-            began = time.perf_counter()
-            branch = state.trunk.branch()
-            change_topology(
-                branch, gradients, drop=pair[0], grow=pair[1], fraction=fraction,
-                generator=self._experiment.generator(TOPOLOGY, state.round, number),
-            )  # fmt: skip
-            branches.append(Branch(number, pair, branch, time.perf_counter() - began))
-        return branches
+        index = self._state.round
+        proposals = proposals_of_round(self._proposals, index, self._config.last_update_round)
+        states = carry_out(self._experiment, self._state.trunk, proposals, index)
+        pairs = enumerate(zip(proposals, states, strict=True))
+        return [Branch(number, proposal, branch) for number, (proposal, branch) in pairs]
 
-    def _train_branches(self, end: int, total: int) -> None:
-        state, rounds = self._state, self._experiment.config.compress.rounds
-        for branch in state.branches:
+    def _train_branches(self, end: int) -> None:
+        for branch in self._state.branches:
             if branch.alive:
                 began = time.perf_counter()
-                what = f"round {state.round + 1}/{rounds}, {branch.pair[0]}/{branch.pair[1]}"
-                self.train(branch.state, end, SPARSE_ORDER, total, "search", what)
+                what = f"round {self._state.round + 1}/{self._config.rounds}, {branch.proposal}"
+                self._train(branch.state, end, SPARSE_ORDER, self._total, "search", what, branch.proposal.loss)
                 branch.seconds += time.perf_counter() - began
 
     def _test(self, branch: Branch) -> Candidate:
-        """The task test and the safety test."""
-        experiment, state = self._experiment, self._state
+        """The task test and the safety tests."""
+        state = self._state
         began = time.perf_counter()
-        task = experiment.task_accuracy(branch.state.model)
-        attack = experiment.attack(branch.state.model)
-        elapsed = time.perf_counter() - began
-        branch.seconds += elapsed
-        state.seconds["search"] += elapsed
-        nnz = sum(int(mask.sum()) for mask in branch.state.masks.values())
-        return Candidate(
-            round=state.round, candidate=branch.number, drop=branch.pair[0], grow=branch.pair[1],
-            seed=experiment.config.compress.seed, parent=state.parent, task_accuracy=task,
-            attack_accuracy=attack.balanced_accuracy.value, attack_auc=attack.auc.value,
-            tm_score=tm_score(task, attack.balanced_accuracy.value, experiment.config.safety.tm_exponent),
-            density=nnz / sum(mask.numel() for mask in branch.state.masks.values()), nnz=nnz,
-            steps=branch.state.step, seconds=branch.seconds,
+        candidate = self._tester.test(
+            branch.state, branch.proposal, round_index=state.round, number=branch.number, parent=state.parent,
+            seconds=branch.seconds, attacked=state.trunk,
         )  # fmt: skip
+        state.seconds["search"] += time.perf_counter() - began
+        return candidate
 
     def _stop_losers(self, rungs_left: int) -> None:
-        """Keep the better half; before the last stretch, and at its end, one. Ties go to the earlier pair."""
-        alive = [branch for branch in self._state.branches if branch.alive]
-        ranked = sorted(alive, key=_by_score)
-        keep = 1 if rungs_left <= 2 else math.ceil(len(alive) / 2)
-        for branch in ranked[keep:]:
-            branch.alive = False
+        """Keep the better half; before the last stretch, and at its end, one. Ties go to the earlier proposal."""
+        alive = {branch.candidate.name: branch for branch in self._state.branches if branch.alive and branch.candidate}
+        ranked = self._rank([branch.candidate for branch in alive.values() if branch.candidate])
+        keep = 1 if rungs_left <= 2 else math.ceil(len(ranked) / 2)
+        for candidate in ranked[keep:]:
+            alive[candidate.name].alive = False
+            self._put_on_front(candidate, alive[candidate.name].state)
 
+    def _finish_round(self) -> None:
+        state = self._state
+        winner = next(branch for branch in state.branches if branch.alive)
+        assert winner.candidate is not None
+        for branch in state.branches:
+            assert branch.candidate is not None
+            state.records.append(branch.candidate.to_json(selected=branch is winner))
+        self._put_on_front(winner.candidate, winner.state)
+        self._remember(Kept(winner.candidate, winner.state))
+        state.trunk, state.parent, state.loss = winner.state, winner.candidate.name, winner.proposal.loss
+        state.round, state.rung, state.branches = state.round + 1, 0, []
+        self._save(state, True)
 
-def _by_score(branch: Branch) -> tuple[float, int]:
-    assert branch.candidate is not None
-    return (-branch.candidate.tm_score, branch.number)
+    def _remember(self, kept: Kept) -> None:
+        """With early stopping: keep a copy where it is the best so far; an earlier model wins ties."""
+        best = self._state.best
+        if not self._config.early_stopping:
+            return
+        if best is None or self._rank([best.candidate, kept.candidate])[0] is kept.candidate:
+            self._state.best = Kept(kept.candidate, kept.state.branch())
 
-
-def _round_gradients(experiment: Experiment, trunk: TrainingState, pairs: list[Pair], index: int) -> RoundGradients:
-    """Dense gradients on a draw of training records; where a safety-aware pair competes, also on `attack_fit`."""
-    generator = experiment.generator(ROUND_GRADIENT, index)
-    rows = torch.randperm(len(experiment.x), generator=generator)[:GRADIENT_RECORDS]
-    training = dense_gradients(trunk.model, experiment.x[rows], experiment.y[rows])
-    if not any(name in SAFETY_AWARE for pair in pairs for name in pair):
-        return RoundGradients(training)
-    sides: list[dict[str, Tensor]] = []
-    for side in ("members", "non_members"):
-        chosen = torch.from_numpy(experiment.split[f"attack_fit_{side}"][:GRADIENT_RECORDS])
-        x, y = torch.from_numpy(experiment.data.x)[chosen], torch.from_numpy(experiment.data.y)[chosen]
-        sides.append(dense_gradients(trunk.model, x, y))
-    return RoundGradients(training, *sides)
+    def _put_on_front(self, candidate: Candidate, trained: TrainingState) -> None:
+        """With selection = pareto: keep a copy where nothing seen so far dominates it."""
+        safety = self._experiment.config.safety
+        if safety.selection != "pareto":
+            return
+        front = extend_front([kept.candidate for kept in self._state.front], candidate, safety.front_limit)
+        known = {kept.candidate.name: kept for kept in self._state.front}
+        self._state.front = [known.get(each.name) or Kept(each, trained.branch()) for each in front]

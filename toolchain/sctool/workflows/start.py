@@ -1,0 +1,106 @@
+"""Where a search begins: a random sparse model, or a dense one whose largest weights stay."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sctool.errors import ConfigError
+from sctool.resources import suggest
+from sctool.sparsity.cost import count_positions
+from sctool.sparsity.density import DISTRIBUTIONS, Counts
+from sctool.sparsity.maskable import find_maskable
+from sctool.sparsity.topology import magnitude_masks, random_masks
+from sctool.sparsity.trainer import TrainingState, start_training
+from sctool.workflows.experiment import INITIAL_MASKS, Experiment
+from sctool.workflows.run_directory import read_tensors
+
+
+def find_layers(experiment: Experiment, model: nn.Module) -> tuple[list[str], list[dict[str, str]]]:
+    """(weights to mask, those left dense with the reason). ConfigError where none can be masked."""
+    config = experiment.config.compress
+    known = [name for name, _ in model.named_parameters()]
+    for name in config.leave_dense:
+        if name not in known:
+            raise ConfigError(f"compress.leave_dense: the model has no parameter {name!r}.", hint=suggest(name, known))
+    names, left = find_maskable(model, config.leave_dense)
+    for policy, position in ((config.first_layer, 0), (config.last_layer, -1)):
+        if policy == "dense" and names:
+            which = "first" if position == 0 else "last"
+            left.append({"layer": names.pop(position), "reason": f"compress.{which}_layer is dense"})
+    if not names:
+        raise ConfigError(
+            f"Model {experiment.config.model.source!r} has no weight that can be masked.",
+            hint="sctool masks Linear and Conv weights; check compress.leave_dense, first_layer and last_layer.",
+        )
+    return names, left
+
+
+def plan_counts(experiment: Experiment, model: nn.Module) -> Counts:
+    """Weight name -> non-zeros that it keeps in the end."""
+    config = experiment.config.compress
+    names, _ = find_layers(experiment, model)
+    parameters = dict(model.named_parameters())
+    shapes = {name: tuple(parameters[name].shape) for name in names}
+    costs = count_positions(model, experiment.data.x.shape[1:])
+    return DISTRIBUTIONS[config.distribution](shapes, config.density, {n: float(c) for n, c in costs.items()})
+
+
+def start_dense(experiment: Experiment) -> TrainingState:
+    """The dense baseline before its first step, or, with compress.dense_checkpoint, as it was given."""
+    model = experiment.build()
+    given = experiment.config.compress.dense_checkpoint
+    if given:
+        load_checkpoint(model, Path(given))
+    return start_training(model, {})
+
+
+def load_checkpoint(model: nn.Module, path: Path) -> None:
+    """Fill `model` from a .safetensors state dict; ArtifactError, ConfigError where it cannot be read or does not fit."""
+    tensors = read_tensors(path)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"compress.dense_checkpoint = {str(path)!r} does not fit the model: {' '.join(str(error).split())[:200]}.",
+            hint="Save model.state_dict() of the very model with safetensors.torch.save_file.",
+        ) from error
+
+
+def start_random(experiment: Experiment) -> TrainingState:
+    """Random masks, weights scaled so that activations keep their variance.
+
+    Each weight is multiplied by sqrt(1 / density of its layer): fan-in shrinks by the density (Evci et al., "Gradient
+    flow in sparse neural networks", AAAI 2022, in its simplest, per-layer form). With the gradual schedule everything
+    is still there.
+    """
+    model = experiment.build()
+    counts = plan_counts(experiment, model)
+    parameters = dict(model.named_parameters())
+    shapes = {name: tuple(parameters[name].shape) for name in counts}
+    if experiment.config.compress.density_schedule == "gradual":
+        return start_training(model, _everything(shapes))
+    masks = random_masks(shapes, counts, experiment.generator(INITIAL_MASKS))
+    with torch.no_grad():
+        for name, count in counts.items():
+            parameters[name].mul_(math.sqrt(math.prod(shapes[name]) / max(count, 1)))
+    return start_training(model, masks)
+
+
+def start_from_dense(experiment: Experiment, dense: TrainingState) -> TrainingState:
+    """The trained dense model with the largest weights of each layer (all, with the gradual schedule), step 0."""
+    model = experiment.build()
+    model.load_state_dict(dense.model.state_dict())
+    counts = plan_counts(experiment, model)
+    parameters = dict(model.named_parameters())
+    weights = {name: parameters[name].detach() for name in counts}
+    if experiment.config.compress.density_schedule == "gradual":
+        return start_training(model, _everything({name: tuple(w.shape) for name, w in weights.items()}))
+    return start_training(model, magnitude_masks(weights, counts))
+
+
+def _everything(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    return {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}

@@ -1,0 +1,71 @@
+"""The task test and the safety tests that every candidate of a round goes through."""
+
+from __future__ import annotations
+
+from sctool.domain.candidate import Candidate, tm_score
+from sctool.domain.measurement import AttackResult
+from sctool.domain.selection import combine_tests
+from sctool.runtimes.eager import EagerSession
+from sctool.safety.attack import FittedAttack
+from sctool.safety.evaluate import summarise_scores
+from sctool.safety.registry import create_attack
+from sctool.sparsity.cost import count_positions
+from sctool.sparsity.trainer import TrainingState
+from sctool.workflows.experiment import Experiment
+from sctool.workflows.proposals import Proposal
+from sctool.workflows.signals import collect_signals
+
+
+class Tester:
+    """Tests states; with safety.attacker = "round" the attackers are fitted once, on the parent of the round."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._shared: tuple[int, list[FittedAttack]] | None = None
+        self._positions: dict[str, int] | None = None
+
+    def test(
+        self, state: TrainingState, proposal: Proposal, *, round_index: int, number: int, parent: str, seconds: float,
+        attacked: TrainingState | None = None,
+    ) -> Candidate:  # fmt: skip
+        """The figures of `state`; `attacked` is the parent that a shared attacker is fitted on."""
+        experiment = self._experiment
+        safety = experiment.config.safety
+        task = experiment.task_accuracy(state.model)
+        results = self._attack(state, attacked, round_index)
+        accuracy = combine_tests([r.balanced_accuracy.value for r in results], safety.selection_weights)
+        auc = combine_tests([r.auc.value for r in results], safety.selection_weights)
+        nnz = {name: int(mask.sum()) for name, mask in state.masks.items()}
+        if self._positions is None:
+            self._positions = count_positions(state.model, experiment.data.x.shape[1:])
+        return Candidate(
+            round=round_index, candidate=number, drop=proposal.drop, grow=proposal.grow, loss=str(proposal.loss),
+            seed=experiment.config.compress.seed, parent=parent, task_accuracy=task, attack_accuracy=accuracy,
+            attack_auc=auc, tm_score=tm_score(task, accuracy, safety.tm_exponent),
+            density=sum(nnz.values()) / sum(mask.numel() for mask in state.masks.values()), nnz=sum(nnz.values()),
+            macs=sum(count * self._positions.get(name, 1) for name, count in nnz.items()), steps=state.step,
+            seconds=seconds,
+            safety={r.attack: {"accuracy": r.balanced_accuracy.value, "auc": r.auc.value} for r in results},
+        )  # fmt: skip
+
+    def _attack(self, state: TrainingState, attacked: TrainingState | None, round_index: int) -> list[AttackResult]:
+        """Scored on `attack_select`; fitted on `attack_fit`, of this model or of the round's parent."""
+        experiment = self._experiment
+        if experiment.config.safety.attacker == "candidate" or attacked is None:
+            return experiment.attack(state.model)
+        if self._shared is None or self._shared[0] != round_index:
+            self._shared = (round_index, self._fit(attacked))
+        session = EagerSession(state.model.eval())
+        held_out = collect_signals(session, experiment.data, experiment.split, "attack_select")
+        names = experiment.config.safety.selection_attacks
+        return [
+            summarise_scores(name, fitted.score(held_out), held_out.is_member, fitted.threshold)
+            for name, fitted in zip(names, self._shared[1], strict=True)
+        ]
+
+    def _fit(self, attacked: TrainingState) -> list[FittedAttack]:
+        experiment = self._experiment
+        session = EagerSession(attacked.model.eval())
+        signals = collect_signals(session, experiment.data, experiment.split, "attack_fit")
+        seed = experiment.config.compress.seed
+        return [create_attack(name).fit(signals, seed) for name in experiment.config.safety.selection_attacks]

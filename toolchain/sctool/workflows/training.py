@@ -1,0 +1,99 @@
+"""From settings to the gradient rule that a state is trained with, and the order of its records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from sctool.domain.config import CompressConfig
+from sctool.errors import ConfigError
+from sctool.resources import suggest
+from sctool.runtimes.eager import EagerSession
+from sctool.sparsity.losses import LossSpec
+from sctool.sparsity.order import DataOrder
+from sctool.sparsity.rules import Backpropagate, Distil, GradientRule
+from sctool.sparsity.trainer import TrainingState
+from sctool.workflows.experiment import SPARSE_ORDER, Experiment
+
+OPTIONS: dict[str, dict[str, float]] = {
+    "backpropagate": {},
+    "distil": {"hard": 0.5, "temperature": 1.0},
+    "adversarial": {"strength": 1.0, "attack_steps": 1.0, "attack_rate": 1e-3},
+    "private": {"clip": 1.0, "epsilon": 8.0, "delta": 1e-5},
+}
+"""Rule -> its options and their defaults."""
+
+
+def read_rule_options(rule: str, given: dict[str, float]) -> dict[str, float]:
+    """The options of `rule` with `given` over the defaults; ConfigError for one that it does not have."""
+    for name in given:
+        if name not in OPTIONS[rule]:
+            raise ConfigError(
+                f"compress.rule_options: rule {rule!r} has no option {name!r}.", hint=suggest(name, list(OPTIONS[rule]))
+            )
+    return {**OPTIONS[rule], **given}
+
+
+def count_steps(config: CompressConfig) -> int:
+    """Steps of the sparse model from its start to its end."""
+    return config.warm_up_steps + config.rounds * config.steps_per_round + config.final_steps
+
+
+def create_order(experiment: Experiment, purpose: int) -> DataOrder:
+    """Shuffled epochs; for private training of the sparse model, Poisson batches."""
+    config = experiment.config.compress
+    kind = DataOrder
+    if config.rule == "private" and purpose == SPARSE_ORDER:
+        from sctool.sparsity.private import PoissonOrder
+
+        kind = PoissonOrder
+    return kind(len(experiment.x), config.batch_size, config.seed, purpose)
+
+
+def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState) -> GradientRule:
+    """The rule of compress.rule, training on `loss`; `dense` is the teacher of "distil"."""
+    config = experiment.config.compress
+    build = loss.build(config.label_smoothing)
+    options = read_rule_options(config.rule, config.rule_options)
+    if config.rule == "distil":
+        teacher = EagerSession(dense.model.eval()).run(np.asarray(experiment.x))
+        return Distil(torch.from_numpy(teacher), hard=options["hard"], temperature=options["temperature"])
+    if config.rule == "private":
+        from sctool.sparsity.private import PrivateGradient
+
+        noise = describe_privacy(experiment)["noise_multiplier"]
+        expected = min(config.batch_size, len(experiment.x))
+        return PrivateGradient(options["clip"], noise, expected_batch=expected, loss=build)
+    if config.rule == "adversarial":
+        from sctool.sparsity.adversarial import AdversarialRegularisation
+
+        rows = torch.from_numpy(experiment.split["attack_fit_non_members"])
+        x, y = torch.from_numpy(experiment.data.x)[rows], torch.from_numpy(experiment.data.y)[rows]
+        return AdversarialRegularisation(
+            x, y, strength=options["strength"], attack_steps=int(options["attack_steps"]),
+            attack_rate=options["attack_rate"], loss=build,
+        )  # fmt: skip
+    return Backpropagate(build)
+
+
+def describe_privacy(experiment: Experiment) -> dict[str, Any]:
+    """(epsilon, delta) of private training, the noise it takes, and whether the guarantee covers the whole search.
+
+    It does where nothing but noisy gradients decides: one proposal a round, no gradient in its criteria, a random start
+    and no early stopping.
+    """
+    from sctool.sparsity.accountant import epsilon, noise_for
+
+    config = experiment.config.compress
+    options = read_rule_options(config.rule, config.rule_options)
+    rate = min(1.0, config.batch_size / len(experiment.x))
+    steps, delta = count_steps(config), options["delta"]
+    noise = noise_for(options["epsilon"], rate, steps, delta)
+    blind = {f"{drop}/{grow}" for drop in ("magnitude", "set", "threshold") for grow in ("random", "unfired")}
+    covered = config.rounds == 0 or (len(config.candidates) == 1 and set(config.candidates) <= {*blind, "keep"})
+    return {
+        "noise_multiplier": noise, "epsilon": epsilon(noise, rate, steps, delta), "delta": delta, "clip": options["clip"],
+        "covers_the_search": covered and config.start == "random" and not config.early_stopping,
+    }  # fmt: skip
