@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sctool import __version__
-from sctool.cli import inspecting, working
+from sctool.cli import benching, inspecting, working
 from sctool.cli.example import EXAMPLES
 
 app = typer.Typer(
@@ -39,6 +39,9 @@ def _root(
 for command in (inspecting.init, working.compress, working.export, working.verify, working.profile, working.report,
                 working.run, inspecting.targets, inspecting.doctor):  # fmt: skip
     app.command(command.__name__, epilog=EXAMPLES[command.__name__])(command)
+
+benching.bench.command("tradeoff", epilog=EXAMPLES["tradeoff"])(benching.tradeoff)
+app.add_typer(benching.bench, name="bench")
 
 
 def main() -> None:

@@ -60,6 +60,9 @@ class CompressConfig(Section):
     start: Literal["random", "dense"] = Field(
         "random", description="dense: the search begins with the largest weights of the trained dense model."
     )
+    initialisation: Literal["sparse_he", "model"] = Field(
+        "sparse_he", description="Of a random start: He's for the inputs that each output has left, or the model's own."
+    )
     dense_checkpoint: str = Field(
         "", description="A .safetensors state dict of the trained dense model; empty: it is trained here."
     )
@@ -88,7 +91,7 @@ class CompressConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss: str = Field("cross_entropy", description="For candidates that name none, and for the warm-up.")
-    rule: Literal["backpropagate", "distil", "adversarial", "private"] = Field(
+    rule: Literal["backpropagate", "distil", "dmp", "adversarial", "private"] = Field(
         "backpropagate", description="How gradients are made; all but the first bring their own loss."
     )
     rule_options: dict[str, float] = Field(default_factory=dict)

@@ -19,7 +19,7 @@ from sctool.sparsity.order import mix_seed, seed_generator
 from sctool.sparsity.trainer import TrainingSettings
 from sctool.workflows.signals import attack_session, measure_accuracy
 
-DENSE_ORDER, INITIAL_MASKS, SPARSE_ORDER, ROUND_GRADIENT, TOPOLOGY, NOISE = range(6)
+DENSE_ORDER, INITIAL_MASKS, SPARSE_ORDER, ROUND_GRADIENT, TOPOLOGY, NOISE, INITIAL_WEIGHTS = range(7)
 
 
 @dataclass(frozen=True)

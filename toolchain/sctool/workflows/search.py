@@ -18,7 +18,7 @@ from sctool.workflows.progress import Progress
 from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round
 from sctool.workflows.start import find_layers, start_dense, start_from_dense, start_random
 from sctool.workflows.testing import Tester
-from sctool.workflows.training import count_steps, create_order, create_rule
+from sctool.workflows.training import count_steps, create_order, create_rule, training_records
 
 SLICE = 25
 """Steps between two looks at the clock."""
@@ -80,15 +80,18 @@ def start_search(experiment: Experiment) -> SearchState:
     return SearchState(dense, start_random(experiment), left, loss)
 
 
-def run_search(experiment: Experiment, state: SearchState, progress: Progress, save: Save) -> SearchState:
-    """Bring `state` to the end of the run, from wherever it is.
+def run_search(
+    experiment: Experiment, state: SearchState, progress: Progress, save: Save, *, skip_dense: bool = False
+) -> SearchState:
+    """Bring `state` to the end of the run, from wherever it is; `skip_dense` leaves the dense baseline untrained.
 
     `save(state, due)` is called between any two slices of training; `due` says that a unit of work has just ended.
     The same state always ends in the same weights, however often it was saved and taken up again.
     """
     config = experiment.config.compress
     machine = _Machine(experiment, state, progress, save)
-    machine.train_dense()
+    if not skip_dense:
+        machine.train_dense()
     if config.start == "dense" and state.round == 0 and not state.branches and state.trunk.step == 0:
         state.trunk = start_from_dense(experiment, state.dense)
     machine.train_trunk(config.warm_up_steps, "search", "sparse warm-up")
@@ -169,15 +172,13 @@ class _Machine:
     ) -> None:
         """Train `state` to step `end`, slice by slice."""
         settings = self._experiment.settings(total)
+        x, y = training_records(self._experiment, purpose)
         plain = purpose == DENSE_ORDER
         rule = Backpropagate(loss.build()) if plain else create_rule(self._experiment, loss, self._state.dense)
         while state.step < end:
             self._progress(state.step, end, what)
             began = time.perf_counter()
-            train_until(
-                state, self._experiment.x, self._experiment.y, settings, min(end, state.step + SLICE),
-                self._orders[purpose], rule,
-            )  # fmt: skip
+            train_until(state, x, y, settings, min(end, state.step + SLICE), self._orders[purpose], rule)
             self._state.seconds[clock] += time.perf_counter() - began
             self._save(self._state, state.step == end)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
@@ -13,9 +12,9 @@ from sctool.resources import suggest
 from sctool.sparsity.cost import count_positions
 from sctool.sparsity.density import DISTRIBUTIONS, Counts
 from sctool.sparsity.maskable import find_maskable
-from sctool.sparsity.topology import magnitude_masks, random_masks
+from sctool.sparsity.topology import Masks, magnitude_masks, random_masks
 from sctool.sparsity.trainer import TrainingState, start_training
-from sctool.workflows.experiment import INITIAL_MASKS, Experiment
+from sctool.workflows.experiment import INITIAL_MASKS, INITIAL_WEIGHTS, Experiment
 from sctool.workflows.run_directory import read_tensors
 
 
@@ -71,11 +70,9 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
 
 
 def start_random(experiment: Experiment) -> TrainingState:
-    """Random masks, weights scaled so that activations keep their variance.
+    """Random masks and, by compress.initialisation, the model's own weights or He's for the sparse fan-in.
 
-    Each weight is multiplied by sqrt(1 / density of its layer): fan-in shrinks by the density (Evci et al., "Gradient
-    flow in sparse neural networks", AAAI 2022, in its simplest, per-layer form). With the gradual schedule everything
-    is still there.
+    With the gradual schedule everything is still there.
     """
     model = experiment.build()
     counts = plan_counts(experiment, model)
@@ -84,10 +81,21 @@ def start_random(experiment: Experiment) -> TrainingState:
     if experiment.config.compress.density_schedule == "gradual":
         return start_training(model, _everything(shapes))
     masks = random_masks(shapes, counts, experiment.generator(INITIAL_MASKS))
-    with torch.no_grad():
-        for name, count in counts.items():
-            parameters[name].mul_(math.sqrt(math.prod(shapes[name]) / max(count, 1)))
+    if experiment.config.compress.initialisation == "sparse_he":
+        draw_weights({name: parameters[name] for name in masks}, masks, experiment.generator(INITIAL_WEIGHTS))
     return start_training(model, masks)
+
+
+def draw_weights(weights: dict[str, nn.Parameter], masks: Masks, generator: torch.Generator) -> None:
+    """Normal weights of variance 2 / (inputs that the output still has): activations keep their variance.
+
+    He et al. 2015 for the fan-in of each output alone, as Evci et al., "Gradient flow in sparse neural networks" (AAAI
+    2022, section 3.1).
+    """
+    with torch.no_grad():
+        for name, weight in weights.items():
+            fan_in = masks[name].flatten(1).sum(1).clamp(min=1).view(-1, *[1] * (weight.ndim - 1))
+            weight.copy_(torch.randn(weight.shape, generator=generator) * (2 / fan_in).sqrt())
 
 
 def start_from_dense(experiment: Experiment, dense: TrainingState) -> TrainingState:

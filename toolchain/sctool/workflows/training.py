@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sctool.domain.config import CompressConfig
 from sctool.errors import ConfigError
@@ -20,6 +21,7 @@ from sctool.workflows.experiment import SPARSE_ORDER, Experiment
 OPTIONS: dict[str, dict[str, float]] = {
     "backpropagate": {},
     "distil": {"hard": 0.5, "temperature": 1.0},
+    "dmp": {"temperature": 1.0},
     "adversarial": {"strength": 1.0, "attack_steps": 1.0, "attack_rate": 1e-3},
     "private": {"clip": 1.0, "epsilon": 8.0, "delta": 1e-5},
 }
@@ -41,15 +43,28 @@ def count_steps(config: CompressConfig) -> int:
     return config.warm_up_steps + config.rounds * config.steps_per_round + config.final_steps
 
 
+REFERENCE_PARTS = ("validation", "attack_fit_non_members", "attack_select_non_members")
+"""Non-members that distillation for membership privacy trains on, and so spends."""
+
+
+def training_records(experiment: Experiment, purpose: int) -> tuple[Tensor, Tensor]:
+    """x [N, ...], y [N] that steps of `purpose` see: the members, or, for DMP's student, reference records."""
+    if experiment.config.compress.rule != "dmp" or purpose != SPARSE_ORDER:
+        return experiment.x, experiment.y
+    rows = torch.from_numpy(np.concatenate([experiment.split[part] for part in REFERENCE_PARTS]))
+    return torch.from_numpy(experiment.data.x)[rows], torch.from_numpy(experiment.data.y)[rows]
+
+
 def create_order(experiment: Experiment, purpose: int) -> DataOrder:
     """Shuffled epochs; for private training of the sparse model, Poisson batches."""
     config = experiment.config.compress
+    records = len(training_records(experiment, purpose)[0])
     kind = DataOrder
     if config.rule == "private" and purpose == SPARSE_ORDER:
         from sctool.sparsity.private import PoissonOrder
 
         kind = PoissonOrder
-    return kind(len(experiment.x), config.batch_size, config.seed, purpose)
+    return kind(records, config.batch_size, config.seed, purpose)
 
 
 def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState) -> GradientRule:
@@ -57,9 +72,10 @@ def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState) ->
     config = experiment.config.compress
     build = loss.build(config.label_smoothing)
     options = read_rule_options(config.rule, config.rule_options)
-    if config.rule == "distil":
-        teacher = EagerSession(dense.model.eval()).run(np.asarray(experiment.x))
-        return Distil(torch.from_numpy(teacher), hard=options["hard"], temperature=options["temperature"])
+    if config.rule in ("distil", "dmp"):
+        x, _ = training_records(experiment, SPARSE_ORDER)
+        teacher = EagerSession(dense.model.eval()).run(np.asarray(x))
+        return Distil(torch.from_numpy(teacher), options.get("hard", 0.0), options["temperature"])
     if config.rule == "private":
         from sctool.sparsity.private import PrivateGradient
 
