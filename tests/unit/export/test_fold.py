@@ -18,6 +18,7 @@ def test_answers_and_zeros_stay() -> None:
         assert isinstance(weight, Tensor)
         with torch.no_grad():
             weight.masked_fill_(torch.rand_like(weight) < 0.8, 0.0)
+            model.features[1].weight[:4].neg_()  # type: ignore[union-attr, operator]
         x = torch.randn(5, 1, 8, 8)
     expected = model.eval()(x)
     folded, note = fold_batch_norm(model)
@@ -26,6 +27,7 @@ def test_answers_and_zeros_stay() -> None:
     torch.testing.assert_close(folded(x), expected, rtol=1e-4, atol=1e-5)
     after = dict(folded.named_parameters())["features.0.weight"]
     assert torch.equal(after == 0, weight == 0)
+    assert not (after.signbit() & (after == 0)).any()
 
 
 class _Branching(nn.Module):

@@ -18,6 +18,8 @@ def fold_batch_norm(model: nn.Module) -> tuple[nn.Module, str]:
     try:
         with torch.no_grad():
             folded = fuse(model)
+            for parameter in folded.parameters():
+                parameter.add_(0.0)  # a negative gamma makes -0.0 of a zero, which is stored as a value
     except Exception as error:  # torch.fx raises whatever the traced code raises.
         return model, f"BatchNorm was not folded: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
     return folded.eval(), ""

@@ -9,12 +9,27 @@ import torch
 from torch import nn
 
 from sctool.errors import ConfigError, TrainingError
+from sctool.models.alexnet import AlexNet
+from sctool.models.lenet import LeNet
+from sctool.models.mobilenet import MobileNetV2
+from sctool.models.resnet import ResNet18
+from sctool.models.sensor import Cnn1d
 from sctool.models.tabular import Mlp
+from sctool.models.vgg import Vgg16
 from sctool.models.vision import SmallCnn
 from sctool.plugins import load_callable
 from sctool.resources import suggest
 
-ZOO: dict[str, Callable[..., nn.Module]] = {"mlp": Mlp, "small_cnn": SmallCnn}
+ZOO: dict[str, Callable[..., nn.Module]] = {
+    "mlp": Mlp,
+    "small_cnn": SmallCnn,
+    "lenet": LeNet,
+    "alexnet": AlexNet,
+    "vgg16": Vgg16,
+    "resnet18": ResNet18,
+    "mobilenet_v2": MobileNetV2,
+    "cnn1d": Cnn1d,
+}
 
 
 def build_model(

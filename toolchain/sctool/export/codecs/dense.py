@@ -15,4 +15,4 @@ class Dense:
     name = "dense"
 
     def encode(self, name: str, tensor: NDArray[np.float32]) -> Encoded:
-        return Encoded([numpy_helper.from_array(np.ascontiguousarray(tensor), name)], [])
+        return Encoded([numpy_helper.from_array(np.asarray(tensor, order="C"), name)], [])
