@@ -43,13 +43,21 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("halving", [[], [0.3, 0.6]])
-def test_taken_up_after_every_slice_it_ends_the_same(tmp_path: Path, halving: list[float]) -> None:
+PLAIN: dict[str, object] = {"halving": []}
+HALVING: dict[str, object] = {"halving": [0.3, 0.6]}
+EVERYTHING: dict[str, object] = {
+    "halving": [0.5], "early_stopping": True, "teachers": 3, "teachers_without": 1, "teacher_steps": 40,
+    "loss": "soft:0.2", "start": "dense", "density_schedule": "gradual", "last_update_round": 1,
+}  # fmt: skip
+ADVERSARY: dict[str, object] = {"rule": "adversarial", "early_stopping": True, "final_steps": 70}
+
+
+@pytest.mark.parametrize("more", [PLAIN, HALVING, EVERYTHING, ADVERSARY], ids=["plain", "halving", "all", "adversary"])
+def test_taken_up_after_every_slice_it_ends_the_same(tmp_path: Path, more: dict[str, object]) -> None:
     """Saved, dropped and read again between any two slices of training: the hardest case of all."""
-    config = make_config(
-        halving=halving, candidates=["magnitude/gradient", "set/random", "safety/unfired"], dense_steps=50,
-        warm_up_steps=25, final_steps=30,
-    )  # fmt: skip
+    short: dict[str, object] = {"dense_steps": 50, "warm_up_steps": 25, "final_steps": 30}
+    config = make_config(**{**short, "candidates": ["magnitude/gradient", "set/random", "safety/unfired"], **more})
+    config = config.model_copy(update={"safety": config.safety.model_copy(update={"selection": "pareto"})})
     compress(config, tmp_path / "whole")
     experiment = prepare_experiment(config)
     path = tmp_path / "checkpoint.safetensors"
@@ -69,16 +77,20 @@ def test_taken_up_after_every_slice_it_ends_the_same(tmp_path: Path, halving: li
             stops += 1
     assert stops > 10
     whole = compress(config, tmp_path / "again")
-    weights = {key: value.tolist() for key, value in state.trunk.model.state_dict().items()}
+    weights = {key: value.tolist() for key, value in state.result.model.state_dict().items()}
     from sctool.workflows.run_directory import read_tensors
 
     assert weights == {key: value.tolist() for key, value in read_tensors(tmp_path / "whole" / FILES[0]).items()}
     masks = read_tensors(tmp_path / "whole" / "masks.safetensors")
-    assert all(torch.equal(state.trunk.masks[key], value) for key, value in masks.items())
+    assert all(torch.equal(state.result.masks[key], value) for key, value in masks.items())
     assert [r["name"] for r in state.records if r["selected"]] == [
         r["name"] for r in figures(tmp_path / "again") if r["selected"]
     ]
-    assert whole["exploration"] == state.trunk.exploration
+    assert whole["exploration"] == state.result.exploration
+    front = read_tensors(tmp_path / "whole" / "front.safetensors")
+    for kept in state.front:
+        for key, value in kept.state.model.state_dict().items():
+            assert torch.equal(front[f"{kept.candidate.name}/model/{key}"], value)
 
 
 LONG = ["compress", "--set", "compress.checkpoint_minutes=0.0005", "-q"]

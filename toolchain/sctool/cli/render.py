@@ -33,6 +33,17 @@ def draw_compress(output: Output, summary: dict[str, Any], folder: str) -> None:
     output.line(f"run: {folder}")
 
 
+def draw_front(output: Output, front: list[dict[str, Any]], run: str) -> None:
+    rows = [
+        [c["name"], c["label"], say_percent(c["task_accuracy"]), f"{c['attack_accuracy']:.3f}", f"{c['attack_auc']:.3f}",
+         f"{c['tm_score']:.3f}", str(c["nnz"])]
+        for c in front
+    ]  # fmt: skip
+    columns = ["name", "candidate", "task accuracy", "attack accuracy", "attack AUC", "TM-score", "non-zeros"]
+    output.table(f"Pareto front of {run}", columns, rows)
+    output.line(f"take one: sctool compress {run} --pick {front[0]['name']} --output {run}-{front[0]['name']}")
+
+
 def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
     sizes = manifest["sizes"]
     rows = [

@@ -23,13 +23,14 @@ from sctool.cli.options import (
     RunPath,
 )
 from sctool.cli.output import Output
-from sctool.errors import BudgetExceeded, VerificationFailed
+from sctool.errors import BudgetExceeded, ConfigError, VerificationFailed
 
 
 @example(
     "sctool compress sctool.toml",
     "sctool compress sctool.toml --set compress.density=0.05 --output runs/d05",
     "sctool compress sctool.toml --resume",
+    "sctool compress runs/digits --pick 3.1 --output runs/picked",
 )
 @guarded
 def compress(
@@ -40,6 +41,10 @@ def compress(
     overrides: Override = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    pick: Annotated[
+        str | None,
+        typer.Option("--pick", help="CONFIG is a finished run: take this model of its Pareto front; 'list' shows it."),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -49,6 +54,8 @@ def compress(
     from sctool.workflows.compress import compress as work
 
     sink = Output(as_json=as_json, quiet=quiet)
+    if pick is not None:
+        return _pick(sink, config, pick, output, overwrite=overwrite)
     settings = load_config(config, overrides or [])
     folder = output or Path(settings.output)
     with sink.progress() as progress:
@@ -202,6 +209,20 @@ def run(
     sink.result(record, draw)
     _fail_on_leak(verification)
     _fail_over_budget(results.profile)
+
+
+def _pick(sink: Output, run: Path | None, name: str, output: Path | None, *, overwrite: bool) -> None:
+    from sctool.workflows.pick import pick, read_front
+
+    if run is None:
+        raise ConfigError("--pick needs the run to pick from.", hint="sctool compress RUN --pick list")
+    if name == "list":
+        front = read_front(run)
+        return sink.result({"run": str(run), "front": front}, lambda out: render.draw_front(out, front, str(run)))
+    if output is None:
+        raise ConfigError("--pick needs a new run directory.", hint=f"Add --output, as in --output {run}-{name}.")
+    summary = pick(run, name, output, overwrite=overwrite)
+    sink.result({"run": str(output), **summary}, lambda out: render.draw_compress(out, summary, str(output)))
 
 
 def _without_curves(verification: dict[str, Any]) -> dict[str, Any]:

@@ -91,9 +91,10 @@ class LossSpec:
     strength: float
 
     def __str__(self) -> str:
-        return self.name if self.strength == LOSSES[self.name][1] else f"{self.name}:{self.strength:g}"
+        return self.name if self.strength == _default_strength(self.name) else f"{self.name}:{self.strength:g}"
 
     def build(self, smoothing: float = 0.0) -> Loss:
+        """Not for SOFT, which is a gradient rule."""
         return LOSSES[self.name][0](self.strength, smoothing)
 
 
@@ -106,15 +107,21 @@ LOSSES: dict[str, tuple[Callable[[float, float], Loss], float]] = {
     "relax": (make_relax, 0.5),
 }
 """Name -> (maker of the loss from strength and label smoothing, default strength)."""
+SOFT, SOFT_SHARE = "soft", 0.1
+"""The loss against soft labels (`rules.Distil`): its strength is the share of the hard label; and the default."""
+
+
+def _default_strength(name: str) -> float:
+    return SOFT_SHARE if name == SOFT else LOSSES[name][1]
 
 
 def parse_loss(text: str, *, where: str) -> LossSpec:
     """ "relax" or "relax:0.5" -> LossSpec; ConfigError naming `where` and what would be valid."""
     name, colon, strength = text.partition(":")
-    if name not in LOSSES:
-        raise ConfigError(f"{where}: unknown loss {name!r} in {text!r}.", hint=suggest(name, list(LOSSES)))
+    if name not in (*LOSSES, SOFT):
+        raise ConfigError(f"{where}: unknown loss {name!r} in {text!r}.", hint=suggest(name, [*LOSSES, SOFT]))
     if not colon:
-        return LossSpec(name, LOSSES[name][1])
+        return LossSpec(name, _default_strength(name))
     try:
         value = float(strength)
     except ValueError:

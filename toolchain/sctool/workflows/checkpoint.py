@@ -73,11 +73,15 @@ def write_checkpoint(path: Path, state: SearchState, identity: dict[str, str]) -
         parts = (training.model.state_dict(), training.masks, training.momenta, training.fired, training.extras)
         for part, values in zip(_PARTS, parts, strict=True):
             tensors |= {f"{name}/{part}/{key}": value.detach().contiguous().clone() for key, value in values.items()}
+    if state.soft is not None:
+        tensors["search/soft/labels"] = state.soft.clone()
     header = {
         "schema": SCHEMA,
         "identity": identity,
         "steps": {name: training.step for name, training in _name_states(state).items()},
         "left_dense": state.left_dense,
+        "taught": state.taught,
+        "has_teacher": state.teacher is not None,
         "round": state.round,
         "rung": state.rung,
         "parent": state.parent,
@@ -136,7 +140,8 @@ def _name_states(state: SearchState) -> dict[str, TrainingState]:
     branches = {f"branch{branch.number}": branch.state for branch in state.branches if branch.alive}
     kept = {f"front{number}": kept.state for number, kept in enumerate(state.front)}
     best = {"best": state.best.state} if state.best else {}
-    return {"dense": state.dense, "trunk": state.trunk, **branches, **best, **kept}
+    teacher = {"teacher": state.teacher} if state.teacher else {}
+    return {"dense": state.dense, "trunk": state.trunk, **teacher, **branches, **best, **kept}
 
 
 def _write_proposal(proposal: Proposal) -> dict[str, Any]:
@@ -162,7 +167,8 @@ def _restore(header: dict[str, Any], tensors: dict[str, Tensor], experiment: Exp
 
     state = SearchState(
         training("dense"), training("trunk"), header["left_dense"], LossSpec(**header["loss"]),
-        int(header["round"]), int(header["rung"]),
+        tensors.get("search/soft/labels"), training("teacher") if header["has_teacher"] else None,
+        int(header["taught"]), int(header["round"]), int(header["rung"]),
         parent=header["parent"], records=header["records"], seconds=header["seconds"],
         best=Kept(Candidate(**header["best"]), training("best")) if header["best"] else None,
         front=[Kept(Candidate(**item), training(f"front{k}")) for k, item in enumerate(header["front"])],

@@ -19,7 +19,9 @@ from sctool.sparsity.order import mix_seed, seed_generator
 from sctool.sparsity.trainer import TrainingSettings
 from sctool.workflows.signals import attack_session, measure_accuracy
 
-DENSE_ORDER, INITIAL_MASKS, SPARSE_ORDER, ROUND_GRADIENT, TOPOLOGY, NOISE, INITIAL_WEIGHTS = range(7)
+(
+    DENSE_ORDER, INITIAL_MASKS, SPARSE_ORDER, ROUND_GRADIENT, TOPOLOGY, NOISE, INITIAL_WEIGHTS, FOLDS, TEACHER_ORDER,
+) = range(9)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sctool.atomic import refuse_existing, write_file
 from sctool.domain.config import Config
 
 _COMMENTS = {
-    "model": "A model of the zoo (mlp, small_cnn, lenet, alexnet, vgg16, resnet18, mobilenet_v2, cnn1d), or your own: source = \"my_package.my_module:build\".",
+    "model": "mlp, small_cnn, lenet, alexnet, vgg16, resnet18, mobilenet_v2, cnn1d, or your own: \"package.module:build\".",
     "data": "A calibration recipe, the path of an .npz with x and y, or \"my_module:load\" returning (x, y).",
     "data.split": "Shares of all records. Members of the attack parts come out of train; as many non-members on top.",
     "compress": "SafeCompress: each round tries every drop/grow pair from the same parent and keeps the best TM-score.",

@@ -12,7 +12,13 @@ from sctool.workflows.training import count_steps
 
 Settings = dict[str, Any]
 """Keys of CompressConfig."""
-PLAIN: Settings = {"early_stopping": False, "halving": [], "loss": "cross_entropy", "last_update_round": 0}
+PLAIN: Settings = {
+    "early_stopping": False,
+    "halving": [],
+    "loss": "cross_entropy",
+    "last_update_round": 0,
+    "teachers": 0,
+}
 """What a baseline does without: the search's own devices."""
 
 
@@ -77,12 +83,13 @@ DEFENCES: dict[str, Settings] = {
     "confidence_penalty": {"loss": "confidence_penalty:0.5"},
     "relax": {"loss": "relax:0.5"},
     "relax_strong": {"loss": "relax:1.0"},
+    "out_of_fold": {"loss": "soft:0.1", "teachers": 10, "teachers_without": 2},
     "adversarial": {"rule": "adversarial"},
     "dmp": {"rule": "dmp"},
     "dp_sgd": {"rule": "private", "rule_options": {"epsilon": 8.0, "clip": 1.0}},
 }
-"""RelaxLoss: Chen et al., ICLR 2022; adversarial: Nasr et al. 2018; DMP: Shejwalkar & Houmansadr 2021; DP-SGD at
-epsilon 8."""
+"""out_of_fold: ours, after SELENA (workflows.teachers); RelaxLoss: Chen et al., ICLR 2022; adversarial: Nasr et al.
+2018; DMP: Shejwalkar & Houmansadr 2021; DP-SGD at epsilon 8."""
 
 
 def settings_of(method: str, defence: str, base: CompressConfig) -> Settings:

@@ -13,7 +13,7 @@ from sctool.resources import suggest
 from sctool.sparsity.density import Counts
 from sctool.sparsity.drop import DROPS
 from sctool.sparsity.grow import GROWS, SAFETY_AWARE
-from sctool.sparsity.losses import LossSpec, parse_loss
+from sctool.sparsity.losses import SOFT, LossSpec, parse_loss
 from sctool.sparsity.schedule import drop_fraction_at, extra_share_at
 from sctool.sparsity.topology import magnitude_masks
 from sctool.sparsity.trainer import (
@@ -25,6 +25,7 @@ from sctool.sparsity.trainer import (
 )  # fmt: skip
 from sctool.workflows.experiment import ROUND_GRADIENT, TOPOLOGY, Experiment
 from sctool.workflows.start import plan_counts
+from sctool.workflows.teachers import check_teachers
 
 GRADIENT_RECORDS = 512
 KEEP = "keep"
@@ -49,7 +50,14 @@ def parse_proposals(config: CompressConfig) -> list[Proposal]:
     if not config.candidates and config.rounds:
         raise ConfigError("compress.candidates is empty.", hint="Give at least one drop/grow pair, or rounds = 0.")
     base = parse_loss(config.loss, where="compress.loss")
-    return [_parse_one(text, base) for text in config.candidates]
+    proposals = [_parse_one(text, base) for text in config.candidates]
+    soft = any(loss.name == SOFT for loss in (base, *(proposal.loss for proposal in proposals)))
+    check_teachers(config.teachers, config.teachers_without, soft)
+    if soft and config.rule != "backpropagate":
+        raise ConfigError(
+            f"Loss 'soft' does not go with compress.rule = {config.rule!r}.", hint="Leave one of the two out."
+        )
+    return proposals
 
 
 def _parse_one(text: str, base: LossSpec) -> Proposal:

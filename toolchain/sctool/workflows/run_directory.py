@@ -23,6 +23,8 @@ from sctool.models.build import build_model
 
 CONFIG, SUMMARY, CANDIDATES = "config.json", "summary.json", "candidates.jsonl"
 MODEL, MASKS, DENSE, SPLIT = "model.safetensors", "masks.safetensors", "dense.safetensors", "split.safetensors"
+FRONT = "front.safetensors"
+"""Models of the Pareto front, "NAME/model/..." and "NAME/masks/..."; only with safety.selection = "pareto"."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def read_run(path: Path) -> Run:
     summary = _read_json(path / SUMMARY)
     if not isinstance(summary, dict) or not isinstance(summary.get("files"), dict):
         raise ArtifactError(f"{path / SUMMARY} is not a run's summary.", hint="Run `sctool compress` again.")
-    for name in (CONFIG, CANDIDATES, MODEL, MASKS, DENSE, SPLIT):
+    extra = [FRONT] if FRONT in summary["files"] else []
+    for name in (CONFIG, CANDIDATES, MODEL, MASKS, DENSE, SPLIT, *extra):
         _check_hash(path / name, summary["files"].get(name))
     config = validate_config(_read_json(path / CONFIG), where=str(path / CONFIG))
     lines = (path / CANDIDATES).read_text(encoding="utf-8").splitlines()

@@ -8,15 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from sctool.domain.candidate import Candidate
 from sctool.domain.selection import create_ranking, extend_front
 from sctool.sparsity.losses import LossSpec, parse_loss
-from sctool.sparsity.rules import Backpropagate
-from sctool.sparsity.trainer import TrainingState, train_until
+from sctool.sparsity.order import DataOrder
+from sctool.sparsity.rules import Backpropagate, GradientRule
+from sctool.sparsity.trainer import TrainingSettings, TrainingState, train_until
 from sctool.workflows.experiment import DENSE_ORDER, SPARSE_ORDER, Experiment
 from sctool.workflows.progress import Progress
 from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round
 from sctool.workflows.start import find_layers, start_dense, start_from_dense, start_random
+from sctool.workflows.teachers import add_predictions, start_teacher, teacher_records
 from sctool.workflows.testing import Tester
 from sctool.workflows.training import count_steps, create_order, create_rule, training_records
 
@@ -49,6 +54,7 @@ class Kept:
 class SearchState:
     """All that a run is at one moment, apart from what its config says.
 
+    `soft` [N, C]: soft labels so far, by `taught` teachers, and `teacher` is the one under way.
     `loss`: what the trunk trains with; `best`: the best of all tests, with early stopping; `front`: the models that no
     other dominates, with selection = pareto.
     """
@@ -57,6 +63,9 @@ class SearchState:
     trunk: TrainingState
     left_dense: list[dict[str, str]]
     loss: LossSpec
+    soft: Tensor | None = None
+    teacher: TrainingState | None = None
+    taught: int = 0
     round: int = 0
     rung: int = 0
     branches: list[Branch] = field(default_factory=list)
@@ -64,7 +73,9 @@ class SearchState:
     records: list[dict[str, Any]] = field(default_factory=list)
     best: Kept | None = None
     front: list[Kept] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: {"dense": 0.0, "search": 0.0, "final": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"dense": 0.0, "teachers": 0.0, "search": 0.0, "final": 0.0}
+    )
 
     @property
     def result(self) -> TrainingState:
@@ -94,6 +105,7 @@ def run_search(
         machine.train_dense()
     if config.start == "dense" and state.round == 0 and not state.branches and state.trunk.step == 0:
         state.trunk = start_from_dense(experiment, state.dense)
+    machine.train_teachers()
     machine.train_trunk(config.warm_up_steps, "search", "sparse warm-up")
     while state.round < config.rounds:
         machine.run_round()
@@ -121,6 +133,23 @@ class _Machine:
             end = self._config.dense_steps
             loss = parse_loss("cross_entropy", where="dense")
             self._train(self._state.dense, end, DENSE_ORDER, end, "dense", "dense baseline", loss)
+
+    def train_teachers(self) -> None:
+        """The soft labels, teacher by teacher."""
+        state, config = self._state, self._config
+        if config.teachers and state.soft is None:
+            state.soft = torch.zeros(len(self._experiment.x), self._experiment.data.classes)
+        settings, rule = self._experiment.settings(config.teacher_steps), Backpropagate()
+        while state.soft is not None and state.taught < config.teachers:
+            state.teacher = state.teacher or start_teacher(self._experiment)
+            x, y, order = teacher_records(self._experiment, state.taught)
+            self._slices(
+                state.teacher, x, y, settings, config.teacher_steps, order, rule, "teachers",
+                f"teacher {state.taught + 1}/{config.teachers}",
+            )  # fmt: skip
+            add_predictions(self._experiment, state.soft, state.teacher, state.taught)
+            state.teacher, state.taught = None, state.taught + 1
+            self._save(state, True)
 
     def train_trunk(self, end: int, clock: str, what: str) -> None:
         self._train(self._state.trunk, end, SPARSE_ORDER, self._total, clock, what, self._state.loss)
@@ -171,16 +200,23 @@ class _Machine:
         self, state: TrainingState, end: int, purpose: int, total: int, clock: str, what: str, loss: LossSpec
     ) -> None:
         """Train `state` to step `end`, slice by slice."""
-        settings = self._experiment.settings(total)
         x, y = training_records(self._experiment, purpose)
-        plain = purpose == DENSE_ORDER
-        rule = Backpropagate(loss.build()) if plain else create_rule(self._experiment, loss, self._state.dense)
+        rule: GradientRule = Backpropagate()
+        if purpose != DENSE_ORDER:
+            rule = create_rule(self._experiment, loss, self._state.dense, self._state.soft)
+        settings = self._experiment.settings(total)
+        self._slices(state, x, y, settings, end, self._orders[purpose], rule, clock, what)
+
+    def _slices(
+        self, state: TrainingState, x: Tensor, y: Tensor, settings: TrainingSettings, end: int, order: DataOrder,
+        rule: GradientRule, clock: str, what: str,
+    ) -> None:  # fmt: skip
         while state.step < end:
             self._progress(state.step, end, what)
             began = time.perf_counter()
-            train_until(state, x, y, settings, min(end, state.step + SLICE), self._orders[purpose], rule)
+            train_until(state, x, y, settings, min(end, state.step + SLICE), order, rule)
             self._state.seconds[clock] += time.perf_counter() - began
-            self._save(self._state, state.step == end)
+            self._save(self._state, state.step == end and clock != "teachers")
 
     def _propose(self) -> list[Branch]:
         """Branches of the trunk, each with its own change of topology."""

@@ -12,11 +12,12 @@ from sctool.domain.config import CompressConfig
 from sctool.errors import ConfigError
 from sctool.resources import suggest
 from sctool.runtimes.eager import EagerSession
-from sctool.sparsity.losses import LossSpec
+from sctool.sparsity.losses import SOFT, LossSpec
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.rules import Backpropagate, Distil, GradientRule
 from sctool.sparsity.trainer import TrainingState
 from sctool.workflows.experiment import SPARSE_ORDER, Experiment
+from sctool.workflows.teachers import soften
 
 OPTIONS: dict[str, dict[str, float]] = {
     "backpropagate": {},
@@ -67,9 +68,11 @@ def create_order(experiment: Experiment, purpose: int) -> DataOrder:
     return kind(records, config.batch_size, config.seed, purpose)
 
 
-def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState) -> GradientRule:
-    """The rule of compress.rule, training on `loss`; `dense` is the teacher of "distil"."""
+def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState, soft: Tensor | None) -> GradientRule:
+    """The rule of compress.rule, training on `loss`; `dense` is the teacher of "distil", `soft` are soft labels."""
     config = experiment.config.compress
+    if loss.name == SOFT and soft is not None:
+        return Distil(soften(soft, config.teacher_temperature), min(loss.strength, 1.0))
     build = loss.build(config.label_smoothing)
     options = read_rule_options(config.rule, config.rule_options)
     if config.rule in ("distil", "dmp"):
