@@ -50,7 +50,7 @@ def parse_proposals(config: CompressConfig) -> list[Proposal]:
     if not config.candidates and config.rounds:
         raise ConfigError("compress.candidates is empty.", hint="Give at least one drop/grow pair, or rounds = 0.")
     base = parse_loss(config.loss, where="compress.loss")
-    proposals = [_parse_one(text, base) for text in config.candidates]
+    proposals = [_parse_one(text, base) for text in config.candidates] if config.rounds else []
     soft = any(loss.name == SOFT for loss in (base, *(proposal.loss for proposal in proposals)))
     check_teachers(config.teachers, config.teachers_without, soft)
     if soft and config.rule != "backpropagate":

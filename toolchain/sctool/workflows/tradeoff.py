@@ -40,11 +40,12 @@ def bench_tradeoff(
     """Run what is missing of all cells of `studies`, `jobs` at a time, each a process with one thread.
 
     Writes cells/KEY.json for each, and from all of them tradeoff.csv (a row a run), summary.csv (means over seeds with
-    95 % intervals) and tradeoff.svg. A cell that fails is written down with its error and does not stop the others.
+    95 % intervals) and tradeoff.svg. A cell that fails is written down with its error, does not stop the others, and
+    is tried again by the next call.
     """
     cells = [cell for path in studies for cell in cut_into_cells(read_study(path), where=str(path))]
     check_writable(output / "tradeoff.csv")
-    missing = [cell for cell in cells if _read_row(output, cell) is None]
+    missing = [cell for cell in cells if (row := _read_row(output, cell)) is None or row["error"]]
     done = len(cells) - len(missing)
     progress(done, len(cells), f"{done} of {len(cells)} were there")
     for row in _run_all(missing, jobs):
