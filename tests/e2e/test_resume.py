@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -96,13 +97,18 @@ def test_taken_up_after_every_slice_it_ends_the_same(tmp_path: Path, more: dict[
 LONG = ["compress", "--set", "compress.checkpoint_minutes=0.0005", "-q"]
 
 
-def start(tmp_path: Path, *more: str) -> subprocess.Popen[str]:
+def start(tmp_path: Path, *more: str, limit_bytes: int | None = None) -> subprocess.Popen[str]:
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job would ignore it
+        if limit_bytes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
     settings = [f"compress.{key}={json.dumps(value)}" for key, value in SHORT.items()]
     sets = [part for setting in settings for part in ("--set", setting)]
     return subprocess.Popen(
         [sys.executable, "-m", "sctool", *LONG, *sets, "-o", str(tmp_path / "run"), *more],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+        preexec_fn=prepare,
     )  # fmt: skip
 
 
@@ -146,6 +152,19 @@ def test_a_signal_stops_cleanly_and_keeps_the_checkpoint(tmp_path: Path, number:
     assert process.returncode == code, err
     assert "Traceback" not in err and out == "" and "--resume" in err
     assert list(tmp_path.iterdir()) == [unfinished]
+
+
+def test_a_full_disk_stops_cleanly_and_the_run_goes_on_elsewhere(tmp_path: Path, made_run: Path) -> None:
+    """A limit on the size of files stands in for the disk: the checkpoint fits, the finished run does not."""
+    process = start(tmp_path, limit_bytes=600_000)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 12, err
+    assert "Cannot write" in err and "free space" in err and "Traceback" not in err
+    assert all(path == checkpoint_path(tmp_path / "run") for path in tmp_path.iterdir())
+    process = start(tmp_path, "--resume")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert digest(tmp_path / "run") == digest(made_run)
 
 
 def save_one(tmp_path: Path, config: Config) -> Path:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import lzma
+import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sctool.data.dataset import Dataset, check_dataset
+from sctool.data.files import MAX_BYTES
 from sctool.errors import DataError
 
-MAX_BYTES = 16 * 2**30
+_DAMAGE = (
+    OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError, OverflowError, MemoryError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
+)  # fmt: skip
 
 
 def read_npz(path: Path) -> Dataset:
     """Read x and y (and, where present, `labels`: strings) from `path`. DataError on anything else."""
+    arrays = read_arrays(path, ["x", "y"], optional=["labels"])
+    labels = [str(v) for v in np.atleast_1d(arrays["labels"])] if "labels" in arrays else None
+    return check_dataset(arrays["x"], arrays["y"], source=path.name, labels=labels)
+
+
+def read_arrays(path: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The arrays `names`, and those of `optional` that are there. DataError where one is missing or damaged."""
     if not path.is_file():
         raise DataError(f"No file {path}.", hint="Give a path to an .npz with arrays x and y.")
     try:
@@ -24,13 +40,15 @@ def read_npz(path: Path) -> Dataset:
         if declared > MAX_BYTES:
             raise DataError(f"{path} unpacks to {declared} bytes; the limit is {MAX_BYTES}.", hint="Give less data.")
         with np.load(path, allow_pickle=False) as arrays:
-            missing = {"x", "y"} - set(arrays.files)
+            missing = set(names) - set(arrays.files)
             if missing:
                 raise DataError(
                     f"{path} holds {sorted(arrays.files)}; {sorted(missing)} missing.",
-                    hint="Save with np.savez(x=, y=).",
+                    hint=f"Save with np.savez({', '.join(f'{name}=' for name in names)}).",
                 )
-            labels = [str(v) for v in arrays["labels"]] if "labels" in arrays.files else None
-            return check_dataset(arrays["x"], arrays["y"], source=path.name, labels=labels)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            found = {name: arrays[name] for name in [*names, *optional] if name in arrays.files}
+    except _DAMAGE as error:
         raise DataError(f"{path} is not a readable .npz: {error}.", hint="Write it again with np.savez.") from error
+    if any(not isinstance(array, np.ndarray) for array in found.values()):
+        raise DataError(f"{path} holds members that are no arrays.", hint="Write it again with np.savez.")
+    return found

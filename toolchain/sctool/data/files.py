@@ -1,0 +1,96 @@
+"""Files as bytes: limited in size; .gz, .xz and .tar.gz are unpacked in memory, never to disk."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from sctool.errors import DataError
+
+MAX_BYTES = 16 * 2**30
+MAX_FILE_BYTES = 2**30
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, MemoryError, ValueError)
+
+
+def read_file(path: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
+    """All bytes of `path`, unpacked where it ends in .gz or .xz. DataError where damaged or over `limit` bytes."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".gz":
+                content = gzip.GzipFile(fileobj=file).read(limit + 1)
+            elif path.suffix == ".xz":
+                unpack = lzma.LZMADecompressor(memlimit=2**29)
+                content = unpack.decompress(file.read(limit + 1), max_length=limit + 1)
+                if not unpack.eof and len(content) <= limit:
+                    raise EOFError("it ends too early")
+            else:
+                content = file.read(limit + 1)
+    except _DAMAGE as error:
+        raise unreadable(path, error) from error
+    if len(content) > limit:
+        raise DataError(f"{path} holds more than {limit} bytes, the limit.", hint="Is this the right file?")
+    return content
+
+
+def read_text(path: Path, *, limit: int = MAX_FILE_BYTES) -> str:
+    """`read_file` as UTF-8 text, a byte order mark dropped."""
+    try:
+        return read_file(path, limit=limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error}.", hint="Save it as UTF-8.") from error
+
+
+def read_tar(path: Path, names: set[str], *, limit: int = MAX_FILE_BYTES) -> dict[str, bytes]:
+    """The regular files of a .tar.gz whose last name part is in `names`, by that name.
+
+    DataError for a damaged archive, for more than `limit` bytes unpacked, for a member that leaves the archive's
+    folder, and for a name that is there twice.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with path.open("rb") as file, gzip.GzipFile(fileobj=file) as plain:
+            stream = _Limited(plain, limit, path)
+            with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
+                for member in archive:
+                    parts = PurePosixPath(member.name)
+                    if parts.is_absolute() or ".." in parts.parts or not (member.isfile() or member.isdir()):
+                        raise DataError(
+                            f"{path} has a member {member.name!r} that is no plain file inside the archive.",
+                            hint="Do not trust this archive; download it again from its home.",
+                        )
+                    if member.isfile() and parts.name in names:
+                        if parts.name in found:
+                            raise DataError(f"{path} holds {parts.name} twice.", hint="Download it again.")
+                        content = archive.extractfile(member)
+                        found[parts.name] = content.read() if content else b""
+            while stream.read(2**20):
+                pass
+    except _DAMAGE as error:
+        raise unreadable(path, error) from error
+    return found
+
+
+def unreadable(path: Path, error: BaseException | str) -> DataError:
+    """The DataError for a file that cannot be opened or is damaged."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"No file {path}.", hint="Check the path; it must be complete as downloaded.")
+    reason = str(error) or type(error).__name__
+    return DataError(f"Cannot read {path}: {reason}.", hint="Download or write it again; it may be truncated.")
+
+
+class _Limited(io.RawIOBase):
+    """A stream that refuses to give more than `limit` bytes."""
+
+    def __init__(self, stream: gzip.GzipFile, limit: int, path: Path) -> None:
+        self._stream, self._left, self._path = stream, limit, path
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._stream.read(size if 0 <= size <= self._left else self._left + 1)
+        self._left -= len(content)
+        if self._left < 0:
+            raise DataError(f"{self._path} unpacks to more than its limit.", hint="Is this the right archive?")
+        return content
