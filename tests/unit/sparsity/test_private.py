@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sctool.errors import ConfigError, TrainingError
+from sctool.sparsity import private
 from sctool.sparsity.accountant import ORDERS, epsilon, noise_for, renyi_divergence
+from sctool.sparsity.ghost import sum_clipped
 from sctool.sparsity.losses import LOSSES, parse_loss
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.private import PoissonOrder, PrivateGradient
@@ -257,3 +259,68 @@ def test_epsilon_at_the_ends() -> None:
     for bad in [(1.5, 1, 1e-5), (math.nan, 1, 1e-5), (0.1, -1, 1e-5), (0.1, 1, 0.0), (0.1, 1, 1.0)]:
         with pytest.raises(ConfigError, match="delta between 0 and 1"):
             epsilon(1.0, *bad)
+
+
+class Wrapped(nn.Module):
+    """A chain inside a module of one's own, as the zoo's MLP."""
+
+    def __init__(self, *layers: nn.Module, mix: bool = False) -> None:
+        super().__init__()
+        self.chain, self.mix = nn.Sequential(*layers), mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.chain(x)
+        return out * 2 if self.mix else out
+
+
+@given(st.integers(0, 2**20), st.floats(0.05, 5.0), st.sampled_from([0.1, 0.5, 1.0]), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_a_chain_of_linear_layers_needs_no_record_s_gradient(
+    seed: int, clip: float, density: float, bias: bool
+) -> None:
+    torch.manual_seed(seed)
+    model = Wrapped(nn.Flatten(), nn.Linear(8, 12, bias=bias), nn.Tanh(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3))
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if p.ndim == 2}
+    counts = {name: max(1, int(density * math.prod(shape))) for name, shape in shapes.items()}
+    state = start_training(model, random_masks(shapes, counts, torch.Generator().manual_seed(seed)))
+    x, y = make_data()
+    whole = sum_clipped(state.model, state.masks, x[ROWS], y[ROWS], LOSSES["cross_entropy"][0](0, 0), 0, clip)
+    assert whole is not None
+    expected, _ = loop_oracle(state, ROWS, clip)
+    for name, gradient in expected.items():
+        masked = whole[0][name] * state.masks[name] if name in state.masks else whole[0][name]
+        torch.testing.assert_close(masked / len(ROWS), gradient, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(whole[1], functional.cross_entropy(model(x[ROWS]), y[ROWS], reduction="none"))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Wrapped(nn.Linear(8, 3), mix=True),
+        nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)),
+        nn.Sequential(nn.Linear(8, 4), nn.LayerNorm(4), nn.Linear(4, 3)),
+        nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Linear(4, 4), nn.Flatten(), nn.Linear(8, 3)),
+        nn.Sequential(*[nn.Linear(8, 8)] * 2),
+        nn.Sequential(nn.Linear(8, 3, bias=True), nn.Flatten(0)),
+    ],
+)
+def test_what_is_no_plain_chain_is_differentiated_record_by_record(model: nn.Module) -> None:
+    x, y = make_data()
+    loss = LOSSES["cross_entropy"][0](0, 0)
+    assert sum_clipped(model, {}, x[ROWS], y[ROWS], loss, 0, 0.5) is None
+
+
+def test_frozen_parameters_count_for_nothing() -> None:
+    state = make_state()
+    state.model[0].bias.requires_grad_(False)  # type: ignore[index, union-attr]
+    rule = PrivateGradient(0.4, 0.0, memory=1)
+    rule(state, *make_data(), ROWS, 0)
+    fast = {n: p.grad.clone() for n, p in state.model.named_parameters() if p.grad is not None}
+    assert set(fast) == {"0.weight", "2.weight", "2.bias"}
+    parameters = {n: p for n, p in state.model.named_parameters() if p.requires_grad}
+    x, y = make_data()
+    each, _ = private._per_record_gradients(state.model, parameters, x[ROWS], y[ROWS], rule.loss, 0)
+    totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    private._add_clipped(totals, each, state.masks, 0.4)
+    for name, total in totals.items():
+        torch.testing.assert_close(fast[name], total / len(ROWS), rtol=1e-4, atol=1e-6)

@@ -24,6 +24,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from sctool.errors import ConfigError, TrainingError
+from sctool.sparsity.ghost import sum_clipped
 from sctool.sparsity.losses import Loss, make_cross_entropy
 from sctool.sparsity.order import DataOrder, seed_generator
 
@@ -59,7 +60,8 @@ class PrivateGradient:
     The norm is over all parameters together. Masked positions count for nothing: their gradients are zeroed before
     the norm is taken, and they get no noise. `loss` is called on one record at a time. `expected_batch`: what to divide
     by; None divides by the size of each batch, which the accountant does not allow with `PoissonOrder`. `memory`: bytes
-    of per-record gradients held at a time; another bound changes rounding, and what a model with dropout draws.
+    of per-record gradients held at a time, where any are (a chain of linear layers needs none: `ghost`); another bound
+    changes rounding, and what a model with dropout draws.
     """
 
     clip: float
@@ -78,19 +80,29 @@ class PrivateGradient:
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
         refuse_shared_statistics(state.model)
         parameters = {name: p for name, p in state.model.named_parameters() if p.requires_grad}
-        totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        values = torch.zeros(())
-        size = sum(p.numel() * p.element_size() for p in parameters.values())
-        for chunk in torch.split(rows, max(1, self.memory // max(size, 1))) if len(rows) else ():
-            each, losses = _per_record_gradients(state.model, parameters, x[chunk], y[chunk], self.loss, epoch)
-            _add_clipped(totals, each, state.masks, self.clip)
-            values = values + losses.sum()
+        totals, losses = self._sum_clipped(state, parameters, x[rows], y[rows], epoch)
         divisor = self.expected_batch or max(len(rows), 1)
         for name, parameter in parameters.items():
             noise = torch.randn_like(parameter) * (self.noise_multiplier * self.clip)
             total = totals[name].add_(noise).div_(divisor)
             parameter.grad = total.masked_fill_(~state.masks[name], 0.0) if name in state.masks else total
-        return values / max(len(rows), 1)
+        return losses / max(len(rows), 1)
+
+    def _sum_clipped(
+        self, state: TrainingState, parameters: dict[str, nn.Parameter], x: Tensor, y: Tensor, epoch: int
+    ) -> tuple[Gradients, Tensor]:
+        """(parameter -> sum of the clipped gradients of x [B, ...], y [B]; sum of the losses)."""
+        whole = sum_clipped(state.model, state.masks, x, y, self.loss, epoch, self.clip) if len(x) else None
+        if whole is not None:
+            return whole[0], whole[1].sum()
+        totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        losses = torch.zeros(())
+        size = sum(p.numel() * p.element_size() for p in parameters.values())
+        for chunk in torch.split(torch.arange(len(x)), max(1, self.memory // max(size, 1))) if len(x) else ():
+            each, values = _per_record_gradients(state.model, parameters, x[chunk], y[chunk], self.loss, epoch)
+            _add_clipped(totals, each, state.masks, self.clip)
+            losses = losses + values.sum()
+        return totals, losses
 
 
 def refuse_shared_statistics(model: nn.Module) -> None:

@@ -87,12 +87,18 @@ def _make_cell(study: Study, entry: Entry, method: str, defence: str, density: f
         tree["data"]["split"]["seed"] = seed
     config = validate_config(tree, where=f"{where}: {method} + {defence}")
     label = entry.label or method
-    identity = {
-        "config": {key: tree[key] for key in ("model", "data", "compress", "safety")}, "label": [label, defence],
-        "versions": {name: version(name) for name in ("torch", "numpy", "sctool")},
-    }  # fmt: skip
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    return Cell(study.name, label, defence, density, seed, config, key)
+    return Cell(study.name, label, defence, density, seed, config, _hash_cell(tree, label, defence))
+
+
+def _hash_cell(tree: dict[str, Any], label: str, defence: str) -> str:
+    """16 hex digits of all that a cell's figures follow from; a setting that is None is as one that does not exist."""
+    settings = {
+        section: {key: value for key, value in tree[section].items() if value is not None}
+        for section in ("model", "data", "compress", "safety")
+    }
+    versions = {name: version(name) for name in ("torch", "numpy", "sctool")}
+    identity = {"config": settings, "label": [label, defence], "versions": versions}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _lay_over(tree: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
