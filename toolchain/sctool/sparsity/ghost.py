@@ -73,7 +73,7 @@ def sum_clipped(
 
 def _norms(
     layer: nn.Linear, a: Tensor, g: Tensor, masks: Mapping[str, Tensor], names: Mapping[int, str]
-) -> Iterable[tuple[nn.Parameter, Tensor]]:
+) -> Iterable[tuple[Tensor, Tensor]]:
     """(parameter, squared norms [B] of the records' gradients of it) for a layer's inputs a [B, I], gradients g [B, O]."""
     mask = masks.get(names.get(id(layer.weight), ""))
     inner = a.square().sum(1, keepdim=True) if mask is None else a.square() @ mask.to(a.dtype).T
