@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from sctool.domain.config import CompressConfig
@@ -93,12 +93,10 @@ DEFENCES: dict[str, Settings] = {
 
 
 def settings_of(method: str, defence: str, base: CompressConfig) -> Settings:
-    """What the pair lays over `base`; ConfigError for an unknown name or a pair that means nothing."""
-    for kind, name, known in (("method", method, METHODS), ("defence", defence, DEFENCES)):
-        if name not in known:
-            valid: Mapping[str, object] = known
-            raise ConfigError(f"Unknown {kind} {name!r}.", hint=suggest(name, list(valid)))
-    own, extra = METHODS[method](base), DEFENCES[defence]
+    """What the two lay over `base`; `method` is one of METHODS, or drop/grow. ConfigError where unknown or at odds."""
+    if defence not in DEFENCES:
+        raise ConfigError(f"Unknown defence {defence!r}.", hint=suggest(defence, list(DEFENCES)))
+    own, extra = _settings_of_method(method, base), DEFENCES[defence]
     if "rule" in own and "rule" in extra:
         raise ConfigError(
             f"Method {method!r} and defence {defence!r} each make gradients their own way.", hint="Leave that pair out."
@@ -106,6 +104,16 @@ def settings_of(method: str, defence: str, base: CompressConfig) -> Settings:
     if extra.get("rule") == "dmp":
         return {**own, **extra, "dense_steps": max(own.get("dense_steps", 0), count_steps(base))}
     return {**own, **extra}
+
+
+def _settings_of_method(method: str, base: CompressConfig) -> Settings:
+    if "/" in method:  # its parts are checked where candidates are
+        return {**PLAIN, "candidates": [method]}
+    if method not in METHODS:
+        raise ConfigError(
+            f"Unknown method {method!r}.", hint=f"{suggest(method, list(METHODS))} Or write drop/grow, a search of one."
+        )
+    return METHODS[method](base)
 
 
 def needs_dense(config: CompressConfig) -> bool:
