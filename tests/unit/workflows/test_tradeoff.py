@@ -68,6 +68,11 @@ def test_every_method_and_defence_is_a_valid_config_of_as_many_steps() -> None:
             assert config.warm_up_steps + config.rounds * config.steps_per_round + config.final_steps == total
 
 
+def test_a_pair_is_a_method() -> None:
+    base = CompressConfig()
+    assert settings_of("set/random", "none", base) == settings_of("set", "none", base)
+
+
 def test_it_runs_goes_on_and_writes_tables(study: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     record = bench_tradeoff([study], output)
@@ -115,6 +120,7 @@ def test_a_damaged_cell_is_named(study: Path, tmp_path: Path) -> None:
     ("before", "after", "words"),
     [
         ('"rigl", "safe', '"rigle", "safe', "Unknown method 'rigle'.*Did you mean 'rigl'"),
+        ('"rigl", "safe', '"magnitude/gradint", "safe', "unknown grow 'gradint'.*Did you mean 'gradient'"),
         ('"relax"]', '"relaks"]', "Unknown defence 'relaks'.*Did you mean 'relax'"),
         ("rounds = 2", "round = 2", "unknown key"),
         ("densities = [0.1]", "densities = [0]", "greater than 0"),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sctool.domain.config import Config, validate_config
 from sctool.errors import ConfigError
 from sctool.workflows.methods import settings_of
+from sctool.workflows.proposals import parse_proposals
 
 
 class Entry(BaseModel):
@@ -86,6 +87,7 @@ def _make_cell(study: Study, entry: Entry, method: str, defence: str, density: f
     if tree["data"].get("split") is not None:
         tree["data"]["split"]["seed"] = seed
     config = validate_config(tree, where=f"{where}: {method} + {defence}")
+    parse_proposals(config.compress)
     label = entry.label or method
     return Cell(study.name, label, defence, density, seed, config, _hash_cell(tree, label, defence))
 
