@@ -90,12 +90,18 @@ class CompressConfig(Section):
     momentum: UnitInterval = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    loss: str = Field("cross_entropy", description="For candidates that name none, and for the warm-up.")
+    loss: str = Field(
+        "cross_entropy",
+        description="For candidates that name none, and for the warm-up: NAME:STRENGTH+REGULARISER:STRENGTH...",
+    )
     teachers: Annotated[int, Field(ge=0)] = Field(
         0, description="Sparse teachers for the loss soft:HARD_SHARE; each record is left out by some of them."
     )
     teachers_without: Count = Field(2, description="Teachers that leave a record out; their mean is its soft label.")
     teacher_steps: Count = 600
+    teacher_loss: str | None = Field(
+        None, description="What the teachers train with; cross_entropy where nothing is said."
+    )
     teacher_temperature: Annotated[float, Field(gt=0)] = 1.5
     rule: Literal["backpropagate", "distil", "dmp", "adversarial", "private"] = Field(
         "backpropagate", description="How gradients are made; all but the first bring their own loss."

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from sctool.errors import ConfigError
 from sctool.resources import suggest
+from sctool.sparsity.augment import AUGMENTATIONS, MIXING, Augmentation, chain_augmentations
 
 Loss = Callable[[Tensor, Tensor, int], Tensor]
 """(logits [B, C], labels int64 [B], epoch) -> scalar: the mean over the batch."""
@@ -85,17 +86,32 @@ def _minus_entropy(strength: float, smoothing: float, weigh: Callable[[Tensor, T
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss by name, and how strongly it works; written "name" or "name:strength"."""
+    """A loss by name, how strongly it works, and what goes with it; written "name:strength+regulariser:strength+...".
+
+    `regularisers`: augmentations by name and strength, in the order they are done, and "weight_decay", in place of the
+    run's own. Strengths that are the defaults may be left out.
+    """
 
     name: str
     strength: float
+    regularisers: tuple[tuple[str, float], ...] = ()
 
     def __str__(self) -> str:
-        return self.name if self.strength == _default_strength(self.name) else f"{self.name}:{self.strength:g}"
+        return "+".join(_write(name, strength) for name, strength in ((self.name, self.strength), *self.regularisers))
+
+    @property
+    def weight_decay(self) -> float | None:
+        """What stands in for the run's weight decay, if anything."""
+        return dict(self.regularisers).get(WEIGHT_DECAY)
 
     def build(self, smoothing: float = 0.0) -> Loss:
         """Not for SOFT, which is a gradient rule."""
         return LOSSES[self.name][0](self.strength, smoothing)
+
+    def build_augmentation(self) -> Augmentation | None:
+        """What is done to each batch before the model sees it."""
+        wanted = [(name, strength) for name, strength in self.regularisers if name != WEIGHT_DECAY]
+        return chain_augmentations([AUGMENTATIONS[name][0](strength) for name, strength in wanted])
 
 
 LOSSES: dict[str, tuple[Callable[[float, float], Loss], float]] = {
@@ -107,21 +123,42 @@ LOSSES: dict[str, tuple[Callable[[float, float], Loss], float]] = {
     "relax": (make_relax, 0.5),
 }
 """Name -> (maker of the loss from strength and label smoothing, default strength)."""
-SOFT, SOFT_SHARE = "soft", 0.1
-"""The loss against soft labels (`rules.Distil`): its strength is the share of the hard label; and the default."""
+SOFT = "soft"
+"""The loss against soft labels (`rules.Distil`): its strength is the share of the hard label."""
+WEIGHT_DECAY = "weight_decay"
+_DEFAULTS = {name: default for name, (_, default) in LOSSES.items()} | {SOFT: 0.1}
+_REGULARISERS = {name: default for name, (_, default) in AUGMENTATIONS.items()} | {WEIGHT_DECAY: 5e-3}
 
 
-def _default_strength(name: str) -> float:
-    return SOFT_SHARE if name == SOFT else LOSSES[name][1]
+def _write(name: str, strength: float) -> str:
+    if strength == {**_DEFAULTS, **_REGULARISERS}[name]:
+        return name
+    short = f"{strength:g}"
+    return f"{name}:{short if float(short) == strength else repr(strength)}"
 
 
 def parse_loss(text: str, *, where: str) -> LossSpec:
-    """ "relax" or "relax:0.5" -> LossSpec; ConfigError naming `where` and what would be valid."""
-    name, colon, strength = text.partition(":")
-    if name not in (*LOSSES, SOFT):
-        raise ConfigError(f"{where}: unknown loss {name!r} in {text!r}.", hint=suggest(name, [*LOSSES, SOFT]))
+    """ "relax", "relax:0.5", "soft:0.1+cutmix:1+weight_decay:0.005" -> LossSpec.
+
+    ConfigError naming `where` and what would be valid.
+    """
+    first, *rest = text.split("+")
+    name, strength = _parse_part(first, text, _DEFAULTS, "loss", where)
+    regularisers = tuple(_parse_part(part, text, _REGULARISERS, "regulariser", where) for part in rest)
+    names = [part for part, _ in regularisers]
+    if len(set(names)) < len(names) or sum(part in MIXING for part in names) > 1:
+        raise ConfigError(
+            f"{where}: two of one kind in {text!r}.", hint=f"Of {' and '.join(MIXING)}, give one; the rest once."
+        )
+    return LossSpec(name, strength, regularisers)
+
+
+def _parse_part(part: str, text: str, defaults: dict[str, float], kind: str, where: str) -> tuple[str, float]:
+    name, colon, strength = part.strip().partition(":")
+    if name not in defaults:
+        raise ConfigError(f"{where}: unknown {kind} {name!r} in {text!r}.", hint=suggest(name, list(defaults)))
     if not colon:
-        return LossSpec(name, _default_strength(name))
+        return name, defaults[name]
     try:
         value = float(strength)
     except ValueError:
@@ -130,4 +167,4 @@ def parse_loss(text: str, *, where: str) -> LossSpec:
         raise ConfigError(
             f"{where}: {strength!r} in {text!r} is no strength.", hint="Write name:number, number at least 0."
         )
-    return LossSpec(name, value)
+    return name, value

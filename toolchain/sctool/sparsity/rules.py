@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 from torch.nn import functional
 
+from sctool.sparsity.augment import Augmentation, Batch
 from sctool.sparsity.losses import Loss, make_cross_entropy
 
 if TYPE_CHECKING:
@@ -24,13 +25,16 @@ class GradientRule(Protocol):
 
 @dataclass(frozen=True)
 class Backpropagate:
-    """The gradient of a loss on the batch."""
+    """The gradient of a loss on the batch, augmented or as it is."""
 
     loss: Loss = field(default_factory=lambda: make_cross_entropy(0.0, 0.0))
+    augment: Augmentation | None = None
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
         state.model.zero_grad(set_to_none=True)
-        value = self.loss(state.model(x[rows]), y[rows], epoch)
+        batch = self.augment(x[rows]) if self.augment else Batch(x[rows])
+        logits = state.model(batch.x)
+        value = batch.mix(lambda chosen: self.loss(logits, y[chosen], epoch), rows)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
@@ -46,12 +50,17 @@ class Distil:
     teacher: Tensor
     hard: float = 0.5
     temperature: float = 1.0
+    augment: Augmentation | None = None
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
         state.model.zero_grad(set_to_none=True)
-        logits = state.model(x[rows])
-        target = (self.teacher[rows] / self.temperature).softmax(1)
-        soft = functional.cross_entropy(logits / self.temperature, target) * self.temperature**2
-        value = self.hard * functional.cross_entropy(logits, y[rows]) + (1 - self.hard) * soft
+        batch = self.augment(x[rows]) if self.augment else Batch(x[rows])
+        logits = state.model(batch.x)
+        value = batch.mix(lambda chosen: self._objective(logits, y[chosen], self.teacher[chosen]), rows)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
+
+    def _objective(self, logits: Tensor, y: Tensor, teacher: Tensor) -> Tensor:
+        target = (teacher / self.temperature).softmax(1)
+        soft = functional.cross_entropy(logits / self.temperature, target) * self.temperature**2
+        return self.hard * functional.cross_entropy(logits, y) + (1 - self.hard) * soft

@@ -16,7 +16,7 @@ from torch import Tensor
 from sctool.atomic import write_file
 from sctool.domain.candidate import Candidate
 from sctool.errors import ArtifactError, ConfigError, OutputError
-from sctool.sparsity.losses import LossSpec
+from sctool.sparsity.losses import parse_loss
 from sctool.sparsity.trainer import TrainingState
 from sctool.workflows.experiment import Experiment
 from sctool.workflows.proposals import Proposal
@@ -95,7 +95,7 @@ def write_checkpoint(path: Path, state: SearchState, identity: dict[str, str]) -
             }
             for branch in state.branches
         ],
-        "loss": vars(state.loss),
+        "loss": str(state.loss),
         "best": vars(state.best.candidate) if state.best else None,
         "front": [vars(kept.candidate) for kept in state.front],
     }  # fmt: skip
@@ -145,11 +145,11 @@ def _name_states(state: SearchState) -> dict[str, TrainingState]:
 
 
 def _write_proposal(proposal: Proposal) -> dict[str, Any]:
-    return {"drop": proposal.drop, "grow": proposal.grow, "loss": vars(proposal.loss)}
+    return {"drop": proposal.drop, "grow": proposal.grow, "loss": str(proposal.loss)}
 
 
 def _read_proposal(item: dict[str, Any]) -> Proposal:
-    return Proposal(str(item["drop"]), str(item["grow"]), LossSpec(**item["loss"]))
+    return Proposal(str(item["drop"]), str(item["grow"]), parse_loss(item["loss"], where="its loss"))
 
 
 def _restore(header: dict[str, Any], tensors: dict[str, Tensor], experiment: Experiment) -> SearchState:
@@ -166,7 +166,7 @@ def _restore(header: dict[str, Any], tensors: dict[str, Tensor], experiment: Exp
         )
 
     state = SearchState(
-        training("dense"), training("trunk"), header["left_dense"], LossSpec(**header["loss"]),
+        training("dense"), training("trunk"), header["left_dense"], parse_loss(header["loss"], where="its loss"),
         tensors.get("search/soft/labels"), training("teacher") if header["has_teacher"] else None,
         int(header["taught"]), int(header["round"]), int(header["rung"]),
         parent=header["parent"], records=header["records"], seconds=header["seconds"],

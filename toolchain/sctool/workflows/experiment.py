@@ -15,6 +15,7 @@ from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import MembershipSplit
 from sctool.models.build import build_model
 from sctool.runtimes.eager import EagerSession
+from sctool.sparsity.losses import LossSpec
 from sctool.sparsity.order import mix_seed, seed_generator
 from sctool.sparsity.trainer import TrainingSettings
 from sctool.workflows.signals import attack_session, measure_accuracy
@@ -34,10 +35,11 @@ class Experiment:
     x: Tensor
     y: Tensor
 
-    def settings(self, total_steps: int) -> TrainingSettings:
+    def settings(self, total_steps: int, loss: LossSpec) -> TrainingSettings:
         c = self.config.compress
+        decay = c.weight_decay if loss.weight_decay is None else loss.weight_decay
         return TrainingSettings(
-            c.learning_rate, c.momentum, c.weight_decay, total_steps, c.learning_rate_schedule,
+            c.learning_rate, c.momentum, decay, total_steps, c.learning_rate_schedule,
             mix_seed(c.seed, NOISE) // 2,
         )  # fmt: skip
 

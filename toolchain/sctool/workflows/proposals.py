@@ -25,7 +25,7 @@ from sctool.sparsity.trainer import (
 )  # fmt: skip
 from sctool.workflows.experiment import ROUND_GRADIENT, TOPOLOGY, Experiment
 from sctool.workflows.start import plan_counts
-from sctool.workflows.teachers import check_teachers
+from sctool.workflows.teachers import check_teachers, read_teacher_loss
 
 GRADIENT_RECORDS = 512
 KEEP = "keep"
@@ -42,7 +42,7 @@ class Proposal:
 
     def __str__(self) -> str:
         topology = f"{self.drop}/{self.grow}" if self.grow else self.drop
-        return topology if self.loss.name == "cross_entropy" else f"{topology}/{self.loss}"
+        return topology if str(self.loss) == "cross_entropy" else f"{topology}/{self.loss}"
 
 
 def parse_proposals(config: CompressConfig) -> list[Proposal]:
@@ -53,10 +53,17 @@ def parse_proposals(config: CompressConfig) -> list[Proposal]:
     proposals = [_parse_one(text, base) for text in config.candidates] if config.rounds else []
     soft = any(loss.name == SOFT for loss in (base, *(proposal.loss for proposal in proposals)))
     check_teachers(config.teachers, config.teachers_without, soft)
+    read_teacher_loss(config)
     if soft and config.rule != "backpropagate":
         raise ConfigError(
             f"Loss 'soft' does not go with compress.rule = {config.rule!r}.", hint="Leave one of the two out."
         )
+    for loss in (base, *(proposal.loss for proposal in proposals)):
+        if loss.regularisers and config.rule in ("adversarial", "private"):
+            raise ConfigError(
+                f"compress.rule = {config.rule!r} does not go with the regularisers of {str(loss)!r}.",
+                hint="Set compress.weight_decay, and leave augmentations out.",
+            )
     return proposals
 
 

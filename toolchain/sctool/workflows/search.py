@@ -21,7 +21,7 @@ from sctool.workflows.experiment import DENSE_ORDER, SPARSE_ORDER, Experiment
 from sctool.workflows.progress import Progress
 from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round
 from sctool.workflows.start import find_layers, start_dense, start_from_dense, start_random
-from sctool.workflows.teachers import add_predictions, start_teacher, teacher_records
+from sctool.workflows.teachers import add_predictions, read_teacher_loss, start_teacher, teacher_records
 from sctool.workflows.testing import Tester
 from sctool.workflows.training import count_steps, create_order, create_rule, training_records
 
@@ -139,7 +139,9 @@ class _Machine:
         state, config = self._state, self._config
         if config.teachers and state.soft is None:
             state.soft = torch.zeros(len(self._experiment.x), self._experiment.data.classes)
-        settings, rule = self._experiment.settings(config.teacher_steps), Backpropagate()
+        loss = read_teacher_loss(config)
+        settings = self._experiment.settings(config.teacher_steps, loss)
+        rule = Backpropagate(loss.build(config.label_smoothing), loss.build_augmentation())
         while state.soft is not None and state.taught < config.teachers:
             state.teacher = state.teacher or start_teacher(self._experiment)
             x, y, order = teacher_records(self._experiment, state.taught)
@@ -204,7 +206,7 @@ class _Machine:
         rule: GradientRule = Backpropagate()
         if purpose != DENSE_ORDER:
             rule = create_rule(self._experiment, loss, self._state.dense, self._state.soft)
-        settings = self._experiment.settings(total)
+        settings = self._experiment.settings(total, loss)
         self._slices(state, x, y, settings, end, self._orders[purpose], rule, clock, what)
 
     def _slices(

@@ -10,8 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sctool.domain.config import CompressConfig
 from sctool.errors import ConfigError
 from sctool.runtimes.eager import EagerSession
+from sctool.sparsity.losses import SOFT, LossSpec, parse_loss
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.trainer import TrainingState
 from sctool.workflows.experiment import FOLDS, TEACHER_ORDER, Experiment
@@ -27,6 +29,14 @@ def check_teachers(teachers: int, without: int, wanted: bool) -> None:
             f"Loss 'soft' with compress.teachers = {teachers} and teachers_without = {without}.",
             hint="Every record needs a teacher without it, and every teacher records: 1 <= teachers_without < teachers.",
         )
+
+
+def read_teacher_loss(config: CompressConfig) -> LossSpec:
+    """What the teachers train with; ConfigError for soft labels, which they are to make."""
+    loss = parse_loss(config.teacher_loss or "cross_entropy", where="compress.teacher_loss")
+    if loss.name == SOFT:
+        raise ConfigError("compress.teacher_loss is soft: teachers have no teachers.", hint="Name another loss.")
+    return loss
 
 
 def deal_out(experiment: Experiment) -> Tensor:

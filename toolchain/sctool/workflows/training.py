@@ -72,13 +72,14 @@ def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState, so
     """The rule of compress.rule, training on `loss`; `dense` is the teacher of "distil", `soft` are soft labels."""
     config = experiment.config.compress
     if loss.name == SOFT and soft is not None:
-        return Distil(soften(soft, config.teacher_temperature), min(loss.strength, 1.0))
-    build = loss.build(config.label_smoothing)
+        target = soften(soft, config.teacher_temperature)
+        return Distil(target, min(loss.strength, 1.0), augment=loss.build_augmentation())
+    build, augment = loss.build(config.label_smoothing), loss.build_augmentation()
     options = read_rule_options(config.rule, config.rule_options)
     if config.rule in ("distil", "dmp"):
         x, _ = training_records(experiment, SPARSE_ORDER)
         teacher = EagerSession(dense.model.eval()).run(np.asarray(x))
-        return Distil(torch.from_numpy(teacher), options.get("hard", 0.0), options["temperature"])
+        return Distil(torch.from_numpy(teacher), options.get("hard", 0.0), options["temperature"], augment)
     if config.rule == "private":
         from sctool.sparsity.private import PrivateGradient
 
@@ -94,7 +95,7 @@ def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState, so
             x, y, strength=options["strength"], attack_steps=int(options["attack_steps"]),
             attack_rate=options["attack_rate"], loss=build,
         )  # fmt: skip
-    return Backpropagate(build)
+    return Backpropagate(build, augment)
 
 
 def describe_privacy(experiment: Experiment) -> dict[str, Any]:
