@@ -82,7 +82,9 @@ def make_shift(most: float) -> Augmentation:
     def shift(x: Tensor) -> Batch:
         axes = tuple(range(2, x.ndim))
         if not axes:
-            raise ConfigError(f"shift needs images or series, found records of shape {list(x.shape[1:])}.")
+            raise ConfigError(
+                f"Augmentation shift needs images or series; the records have shape {list(x.shape[1:])}.", hint=_HINT
+            )
         for axis in axes:
             steps = torch.randint(-int(most), int(most) + 1, (len(x),))
             place = torch.arange(x.shape[axis]) - steps.unsqueeze(1)
@@ -101,7 +103,9 @@ def make_flip(probability: float) -> Augmentation:
 
     def flip(x: Tensor) -> Batch:
         if x.ndim != 4:
-            raise ConfigError(f"flip needs images, found records of shape {list(x.shape[1:])}.")
+            raise ConfigError(
+                f"Augmentation flip needs images; the records have shape {list(x.shape[1:])}.", hint=_HINT
+            )
         turned = (torch.rand(len(x)) < probability).view(-1, 1, 1, 1)
         return Batch(torch.where(turned, x.flip(3), x))
 
@@ -113,6 +117,7 @@ AUGMENTATIONS: dict[str, tuple[Callable[[float], Augmentation], float]] = {
     "shift": (make_shift, 2.0), "flip": (make_flip, 0.5),
 }  # fmt: skip
 """Name -> (maker from a strength, default strength)."""
+_HINT = "Take another, for example cutmix or erase, or give the records their shape."
 MIXING = ("cutmix", "mixup")
 
 

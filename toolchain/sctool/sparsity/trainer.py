@@ -33,6 +33,7 @@ class TrainingSettings:
 class TrainingState:
     """A model, its masks, the momentum buffers and the step: all that a candidate inherits from its parent.
 
+    `momenta`: of the dense gradients, outside the masks too; a weight that grows begins with none.
     `fired`: masks of all positions that ever held a weight; `extras`: what a gradient rule remembers, by name.
     """
 
@@ -69,12 +70,11 @@ def start_training(model: nn.Module, masks: Masks) -> TrainingState:
 
 
 def apply_masks(state: TrainingState) -> None:
-    """Set every weight and momentum outside its mask to +0.0."""
+    """Set every weight outside its mask to +0.0."""
     parameters = dict(state.model.named_parameters())
     with torch.no_grad():
         for name, mask in state.masks.items():
             parameters[name].masked_fill_(~mask, 0.0)
-            state.momenta[name].masked_fill_(~mask, 0.0)
 
 
 def train_until(
@@ -109,18 +109,22 @@ def train_until(
 
 
 def _update_parameters(state: TrainingState, parameters: dict[str, nn.Parameter], settings: TrainingSettings) -> None:
-    """One step of SGD with Nesterov momentum and weight decay on what the masks let through."""
+    """One step of SGD with Nesterov momentum and weight decay on what the masks let through.
+
+    The momentum is of the dense gradient, as Dettmers & Zettlemoyer (2019) grow by it.
+    """
     rate = learning_rate_at(state.step, settings.total_steps, settings.learning_rate, settings.schedule)
     with torch.no_grad():
         for name, parameter in parameters.items():
             if parameter.grad is None:
                 continue
             gradient = parameter.grad.add(parameter, alpha=settings.weight_decay)
-            if name in state.masks:
-                gradient.mul_(state.masks[name])
             buffer = state.momenta[name]
             buffer.mul_(settings.momentum).add_(gradient)
-            parameter.sub_(gradient.add(buffer, alpha=settings.momentum), alpha=rate)
+            gradient.add_(buffer, alpha=settings.momentum)
+            if name in state.masks:
+                gradient.mul_(state.masks[name])
+            parameter.sub_(gradient, alpha=rate)
 
 
 def dense_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Masks:
@@ -152,7 +156,7 @@ def change_topology(
     state: TrainingState, gradients: RoundGradients, *, drop: str, grow: str, fraction: float,
     generator: torch.Generator,
 ) -> None:  # fmt: skip
-    """One drop x grow update of every masked layer of `state`, in place; grown weights start at zero."""
+    """One drop x grow update of every masked layer of `state`, in place; grown weights start at zero, at rest."""
     parameters = dict(state.model.named_parameters())
     for name in sorted(state.masks):
         evidence = LayerEvidence(
@@ -165,4 +169,5 @@ def change_topology(
             evidence, drop=drop, grow=grow, fraction=fraction, generator=generator
         )
         state.fired[name] = state.fired[name] | grown
+        state.momenta[name].masked_fill_(grown, 0.0)
     apply_masks(state)

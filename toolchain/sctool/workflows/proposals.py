@@ -51,7 +51,7 @@ def parse_proposals(config: CompressConfig) -> list[Proposal]:
         raise ConfigError("compress.candidates is empty.", hint="Give at least one drop/grow pair, or rounds = 0.")
     base = parse_loss(config.loss, where="compress.loss")
     proposals = [_parse_one(text, base) for text in config.candidates] if config.rounds else []
-    soft = any(loss.name == SOFT for loss in (base, *(proposal.loss for proposal in proposals)))
+    soft = wants_teachers(config, proposals)
     check_teachers(config.teachers, config.teachers_without, soft)
     read_teacher_loss(config)
     if soft and config.rule != "backpropagate":
@@ -65,6 +65,12 @@ def parse_proposals(config: CompressConfig) -> list[Proposal]:
                 hint="Set compress.weight_decay, and leave augmentations out.",
             )
     return proposals
+
+
+def wants_teachers(config: CompressConfig, proposals: list[Proposal]) -> bool:
+    """Whether the run or a proposal of it trains on soft labels."""
+    base = parse_loss(config.loss, where="compress.loss")
+    return any(loss.name == SOFT for loss in (base, *(proposal.loss for proposal in proposals)))
 
 
 def _parse_one(text: str, base: LossSpec) -> Proposal:

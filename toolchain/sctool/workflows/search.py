@@ -19,7 +19,7 @@ from sctool.sparsity.rules import Backpropagate, GradientRule
 from sctool.sparsity.trainer import TrainingSettings, TrainingState, train_until
 from sctool.workflows.experiment import DENSE_ORDER, SPARSE_ORDER, Experiment
 from sctool.workflows.progress import Progress
-from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round
+from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round, wants_teachers
 from sctool.workflows.start import find_layers, start_dense, start_from_dense, start_random
 from sctool.workflows.teachers import add_predictions, read_teacher_loss, start_teacher, teacher_records
 from sctool.workflows.testing import Tester
@@ -115,12 +115,24 @@ def run_search(
     return state
 
 
+def _try_augmentations(experiment: Experiment, proposals: list[Proposal]) -> None:
+    """ConfigError, before any training, for an augmentation that the records are not made for."""
+    config = experiment.config.compress
+    losses = {parse_loss(config.loss, where="compress.loss"), read_teacher_loss(config), *(p.loss for p in proposals)}
+    with torch.random.fork_rng(devices=[]):
+        for loss in losses:
+            augment = loss.build_augmentation()
+            if augment:
+                augment(experiment.x[:2])
+
+
 class _Machine:
     def __init__(self, experiment: Experiment, state: SearchState, progress: Progress, save: Save) -> None:
         self._experiment, self._state = experiment, state
         self._progress, self._save = progress, save
         self._config = experiment.config.compress
         self._proposals = parse_proposals(self._config)
+        _try_augmentations(experiment, self._proposals)
         self._tester = Tester(experiment)
         self._orders = {purpose: create_order(experiment, purpose) for purpose in (DENSE_ORDER, SPARSE_ORDER)}
         safety = experiment.config.safety
@@ -137,19 +149,22 @@ class _Machine:
     def train_teachers(self) -> None:
         """The soft labels, teacher by teacher."""
         state, config = self._state, self._config
-        if config.teachers and state.soft is None:
+        if not wants_teachers(config, self._proposals):
+            return
+        if state.soft is None:
             state.soft = torch.zeros(len(self._experiment.x), self._experiment.data.classes)
+        soft = state.soft
         loss = read_teacher_loss(config)
         settings = self._experiment.settings(config.teacher_steps, loss)
         rule = Backpropagate(loss.build(config.label_smoothing), loss.build_augmentation())
-        while state.soft is not None and state.taught < config.teachers:
+        while state.taught < config.teachers:
             state.teacher = state.teacher or start_teacher(self._experiment)
             x, y, order = teacher_records(self._experiment, state.taught)
             self._slices(
                 state.teacher, x, y, settings, config.teacher_steps, order, rule, "teachers",
                 f"teacher {state.taught + 1}/{config.teachers}",
             )  # fmt: skip
-            add_predictions(self._experiment, state.soft, state.teacher, state.taught)
+            add_predictions(self._experiment, soft, state.teacher, state.taught)
             state.teacher, state.taught = None, state.taught + 1
             self._save(state, True)
 
