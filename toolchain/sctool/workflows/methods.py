@@ -12,14 +12,12 @@ from sctool.workflows.training import count_steps
 
 Settings = dict[str, Any]
 """Keys of CompressConfig."""
-PLAIN: Settings = {
-    "early_stopping": False,
-    "halving": [],
-    "loss": "cross_entropy",
-    "last_update_round": 0,
-    "teachers": 0,
-}
-"""What a baseline does without: the search's own devices."""
+_OWN = (
+    "early_stopping", "halving", "loss", "last_update_round", "teachers", "teachers_without", "teacher_steps",
+    "teacher_temperature", "teacher_loss", "candidates",
+)  # fmt: skip
+PLAIN: Settings = {name: CompressConfig.model_fields[name].get_default(call_default_factory=True) for name in _OWN}
+"""What a baseline does without: the search's own devices, set to their defaults."""
 
 
 def _at_once(base: CompressConfig) -> Settings:
