@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sctool.data.npz import read_npz
-from sctool.data.recipe import load_dataset
+from sctool.data.source import load_dataset
 from sctool.errors import ConfigError, DataError
 
 GOOD = {"x": np.zeros((6, 3), np.float32), "y": np.array([0, 1, 0, 1, 0, 1])}

@@ -43,14 +43,16 @@ def read_cifar(
         raise DataError(f"{path} lacks {', '.join(missing) or 'all parts'} of CIFAR-{kind}.", hint=_HINT)
     key = "labels" if kind == 10 else f"{labels}_labels"
     batches = [_read_batch(files[name], key, f"{path.name}/{name}") for name in wanted]
+    in_train = [np.full(len(y), name not in _FILES[kind]["test"]) for name, (_, y) in zip(wanted, batches, strict=True)]
     meta = _read_dict(files[_FILES[kind]["meta"][0]], f"{path.name}/{_FILES[kind]['meta'][0]}")
     names = meta.get("label_names" if kind == 10 else f"{labels}_label_names")
     if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
         raise DataError(f"{path}: no names of the classes in its meta file.", hint=_HINT)
     texts = [name.decode("latin-1") if isinstance(name, bytes) else name for name in names]
     return check_dataset(
-        np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches]), source=path.name, labels=texts
-    )
+        np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches]), source=path.name, labels=texts,
+        in_train=np.concatenate(in_train),
+    )  # fmt: skip
 
 
 def _read_dict(content: bytes, source: str) -> dict[object, object]:

@@ -12,13 +12,17 @@ from sctool.errors import DataError
 
 @dataclass(frozen=True)
 class Dataset:
-    """x: float32 [N, ...], already normalised; y: int64 [N] in 0..C-1; `normalisation` says what was done to x."""
+    """x: float32 [N, ...], already normalised; y: int64 [N] in 0..C-1; `normalisation` says what was done to x.
+
+    `in_train`: bool [N], True where the set itself counts a record to its training part; None where it does not say.
+    """
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     labels: list[str]
     normalisation: dict[str, object]
     source: str
+    in_train: NDArray[np.bool_] | None = None
 
     @property
     def classes(self) -> int:
@@ -32,6 +36,7 @@ def check_dataset(
     source: str,
     labels: list[str] | None = None,
     normalisation: dict[str, object] | None = None,
+    in_train: NDArray[np.bool_] | None = None,
 ) -> Dataset:
     """Turn arrays into a Dataset. DataError on wrong shapes, NaN, infinities, fewer than two classes."""  # fmt: skip
     features, targets = np.asarray(x), np.asarray(y)
@@ -65,4 +70,10 @@ def check_dataset(
         raise DataError(
             f"{source}: label {present[-1]} has no name; {len(names)} names are given.", hint="Name them all."
         )
-    return Dataset(features, targets.astype(np.int64), names, normalisation or {"kind": "none"}, source)
+    if in_train is not None and (in_train.shape != targets.shape or in_train.dtype != np.bool_):
+        raise DataError(
+            f"{source}: `train` is {in_train.dtype} {list(in_train.shape)}; expected bool [{len(targets)}].",
+            hint="Save one flag a record, or none.",
+        )
+    done = normalisation or {"kind": "none"}
+    return Dataset(features, targets.astype(np.int64), names, done, source, in_train)

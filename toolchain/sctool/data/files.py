@@ -54,7 +54,7 @@ def read_tar(path: Path, names: set[str], *, limit: int = MAX_FILE_BYTES) -> dic
     try:
         with path.open("rb") as file, gzip.GzipFile(fileobj=file) as plain:
             stream = _Limited(plain, limit, path)
-            with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in archive:
                     parts = PurePosixPath(member.name)
                     if parts.is_absolute() or ".." in parts.parts or not (member.isfile() or member.isdir()):

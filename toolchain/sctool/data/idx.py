@@ -25,7 +25,9 @@ def read_idx(path: Path, parts: Sequence[Literal["train", "test"]] = ("train", "
     labels = [_read_array(_find(path, f"{_PREFIX[part]}-labels", "idx1-ubyte"), 1) for part in parts]
     if len({array.shape[1:] for array in images}) != 1:
         raise DataError(f"{path}: its parts hold images of different sizes.", hint="Give files of one data set.")
-    return check_dataset(np.concatenate(images)[:, None], np.concatenate(labels), source=path.name)
+    in_train = np.concatenate([np.full(len(y), part == "train") for part, y in zip(parts, labels, strict=True)])
+    x, y = np.concatenate(images)[:, None], np.concatenate(labels)
+    return check_dataset(x, y, source=path.name, in_train=in_train)
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:

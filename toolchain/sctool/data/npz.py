@@ -24,10 +24,10 @@ _DAMAGE = (
 
 
 def read_npz(path: Path) -> Dataset:
-    """Read x and y (and, where present, `labels`: strings) from `path`. DataError on anything else."""
-    arrays = read_arrays(path, ["x", "y"], optional=["labels"])
+    """Read x and y (and, where present, `labels`: strings, `train`: bool [N]) from `path`. DataError on anything else."""
+    arrays = read_arrays(path, ["x", "y"], optional=["labels", "train"])
     labels = [str(v) for v in np.atleast_1d(arrays["labels"])] if "labels" in arrays else None
-    return check_dataset(arrays["x"], arrays["y"], source=path.name, labels=labels)
+    return check_dataset(arrays["x"], arrays["y"], source=path.name, labels=labels, in_train=arrays.get("train"))
 
 
 def read_arrays(path: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:

@@ -14,11 +14,12 @@ from sctool.errors import DataError
 PAIRS = ("attack_fit", "attack_select", "audit_fit", "audit")
 
 
-def make_split(y: NDArray[np.int64], config: SplitConfig) -> MembershipSplit:
+def make_split(y: NDArray[np.int64], config: SplitConfig, in_train: NDArray[np.bool_] | None = None) -> MembershipSplit:
     """Split the records of y [N] by class, so that members and non-members come from the same distribution.
 
-    Every class gives the same rounded number of records to both sides of a pair. DataError where a class has too few
-    records, ConfigError-like DataError where the shares exceed the whole.
+    Every class gives the same rounded number of records to both sides of a pair. With `config.official`, members come
+    from the records of `in_train` and all others from the rest; shares are of all records all the same. DataError where
+    a class has too few records, or the shares exceed the whole.
     """
     non_members = [("validation", config.validation), ("test", config.test)]
     non_members += [(f"{pair}_non_members", getattr(config, pair)) for pair in PAIRS]
@@ -30,32 +31,46 @@ def make_split(y: NDArray[np.int64], config: SplitConfig) -> MembershipSplit:
             f"to {inside:.3f} (limit train = {config.train}).",
             hint="Lower some shares.",
         )
+    if config.official and in_train is None:
+        raise DataError("data.split.official: the data do not say which part a record is of.", hint="Leave it out.")
     generator = np.random.default_rng(config.seed)
     parts: dict[str, list[NDArray[np.int64]]] = {}
     for label in np.unique(y):
         rows = generator.permutation(np.flatnonzero(y == label)).astype(np.int64)
-        _deal_class(rows, int(label), config, non_members, parts)
+        others = None
+        if config.official and in_train is not None:
+            rows, others = rows[in_train[rows]], rows[~in_train[rows]]
+        _deal_class(rows, others, int(label), config, non_members, parts)
     arrays = {name: np.sort(np.concatenate(chunks)) for name, chunks in parts.items()}
     return MembershipSplit(arrays, config.seed, hash_split(arrays))
 
 
 def _deal_class(
-    rows: NDArray[np.int64], label: int, config: SplitConfig, non_members: list[tuple[str, float]],
-    parts: dict[str, list[NDArray[np.int64]]],
+    rows: NDArray[np.int64], others: NDArray[np.int64] | None, label: int, config: SplitConfig,
+    non_members: list[tuple[str, float]], parts: dict[str, list[NDArray[np.int64]]],
 ) -> None:  # fmt: skip
+    """Members from `rows`; the rest from `others`, or, where that is None, from what `rows` has left."""
+
     def put(name: str, chunk: NDArray[np.int64]) -> None:
         parts.setdefault(name, []).append(chunk)
 
-    sizes = {name: int(share * len(rows)) for name, share in non_members}
-    train_size = int(config.train * len(rows))
+    count = len(rows) + (0 if others is None else len(others))
+    sizes = {name: int(share * count) for name, share in non_members}
+    train_size = int(config.train * count)
     short = [name for name, size in {**sizes, "train": train_size}.items() if size < 1]
     if short:
         smallest = min(getattr(config, name.removesuffix("_non_members")) for name in short)
         raise DataError(
-            f"Class {label} has {len(rows)} records: none is left for {short[0]}.",
+            f"Class {label} has {count} records: none is left for {short[0]}.",
             hint=f"Give at least {int(np.ceil(1 / smallest))} records a class, or raise that part's share.",
         )
-    train, rest = rows[:train_size], rows[train_size:]
+    train, rest = rows[:train_size], rows[train_size:] if others is None else others
+    if len(train) < train_size or len(rest) < sum(sizes.values()):
+        raise DataError(
+            f"data.split.official: class {label} has {len(rows)} records in the training part and {len(rest)} in the test "
+            f"part; the shares ask for {train_size} and {sum(sizes.values())}.",
+            hint="Lower train, or the shares of the others.",
+        )
     put("train", train)
     put("quantisation", train[: max(1, int(config.quantisation * train_size))])
     for name, size in sizes.items():

@@ -25,12 +25,15 @@ def read_tiny_imagenet(
         raise DataError(f"{path} is not the TinyImageNet tree: no train/<wnid>/images.", hint="Unpack it whole.")
     files: list[Path] = []
     y: list[int] = []
+    in_train: list[bool] = []
     for part in parts:
         for label, chunk in enumerate(_list_part(path, part, folders, per_class)):
             files += chunk
             y += [label] * len(chunk)
+            in_train += [part == "train"] * len(chunk)
     x = read_images(files, size=size, colour="rgb")
-    return check_dataset(x, np.array(y, np.int64), source=path.name, labels=_read_words(path, folders))
+    labels, flags = _read_words(path, folders), np.array(in_train, bool)
+    return check_dataset(x, np.array(y, np.int64), source=path.name, labels=labels, in_train=flags)
 
 
 def _list_part(path: Path, part: str, folders: list[str], per_class: int) -> list[list[Path]]:

@@ -38,11 +38,45 @@ class SplitConfig(Section):
     audit_fit: Share = 0.06
     audit: Share = 0.14
     quantisation: Share = Field(0.1, description="Subset of train for quantisation ranges.")
+    official: bool | None = Field(
+        None, description="Members come from the data set's own training part, the others from its test part."
+    )
+
+
+class SplitSettings(Section):
+    """What a config says of the split; the rest is the recipe's, and then SplitConfig's own."""
+
+    seed: int | None = Field(None, ge=0, examples=[0])
+    train: Share | None = Field(None, examples=[0.34])
+    validation: Share | None = Field(None, examples=[0.14])
+    test: Share | None = Field(None, examples=[0.18])
+    attack_fit: Share | None = Field(
+        None, examples=[0.06], description="Members of this part, out of train; as many non-members come on top."
+    )
+    attack_select: Share | None = Field(None, examples=[0.08])
+    audit_fit: Share | None = Field(None, examples=[0.06])
+    audit: Share | None = Field(None, examples=[0.14])
+    quantisation: Share | None = Field(None, examples=[0.1], description="Subset of train for quantisation ranges.")
+    official: bool | None = Field(
+        None,
+        examples=[False],
+        description="Members come from the set's own training part, the others from its test part.",
+    )
+
+    def over(self, base: SplitConfig) -> SplitConfig:
+        """`base` with what is set here."""
+        return SplitConfig.model_validate({**base.model_dump(), **self.model_dump(exclude_none=True)})
 
 
 class DataConfig(Section):
     source: str = Field("digits", description="A calibration recipe, a path to an .npz (x, y), or 'module:callable'.")
-    split: SplitConfig = SplitConfig()
+    root: str | None = Field(
+        None, examples=["data"], description="Where a recipe's files lie; else SCTOOL_DATA, then ./data."
+    )
+    protocol: Literal["design", "authors"] | None = Field(
+        None, examples=["design"], description="Which of a recipe's splits: ours, or the SafeCompress authors'."
+    )
+    split: SplitSettings = SplitSettings()
 
 
 class CompressConfig(Section):
@@ -99,9 +133,7 @@ class CompressConfig(Section):
     )
     teachers_without: Count = Field(2, description="Teachers that leave a record out; their mean is its soft label.")
     teacher_steps: Count = 600
-    teacher_loss: str | None = Field(
-        None, description="What the teachers train with; cross_entropy where nothing is said."
-    )
+    teacher_loss: str | None = Field(None, examples=["cross_entropy"], description="What the teachers train with.")
     teacher_temperature: Annotated[float, Field(gt=0)] = 1.5
     rule: Literal["backpropagate", "distil", "dmp", "adversarial", "private"] = Field(
         "backpropagate", description="How gradients are made; all but the first bring their own loss."

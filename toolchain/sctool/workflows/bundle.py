@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sctool.data.dataset import Dataset
-from sctool.data.recipe import load_dataset
+from sctool.data.source import load_dataset
 from sctool.data.splits import make_split
 from sctool.domain.config import SplitConfig
 from sctool.domain.membership import MembershipSplit
@@ -39,7 +39,7 @@ def load_records(bundle: Bundle, source: str | None) -> tuple[Dataset, Membershi
     """
     name = source or str(bundle.manifest.data["source"])
     data = load_dataset(name)
-    split = make_split(data.y, SplitConfig.model_validate(bundle.manifest.split["shares"]))
+    split = make_split(data.y, SplitConfig.model_validate(bundle.manifest.split["shares"]), data.in_train)
     expected = str(bundle.manifest.split["sha256"])
     if split.sha256 != expected or list(data.x.shape[1:]) != list(bundle.manifest.data["input_shape"]):
         raise DataError(

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sctool.data.dataset import Dataset
-from sctool.data.recipe import load_dataset
+from sctool.data.source import load_dataset, resolve_split
 from sctool.data.splits import make_split
-from sctool.domain.config import Config
+from sctool.domain.config import Config, SplitConfig
 from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import MembershipSplit
 from sctool.models.build import build_model
@@ -27,10 +27,11 @@ from sctool.workflows.signals import attack_session, measure_accuracy
 
 @dataclass(frozen=True)
 class Experiment:
-    """x [N, ...] and y [N] are the training records alone."""
+    """x [N, ...] and y [N] are the training records alone; `shares`: the split, whole, as it was asked for."""
 
     config: Config
     data: Dataset
+    shares: SplitConfig
     split: MembershipSplit
     x: Tensor
     y: Tensor
@@ -65,7 +66,8 @@ class Experiment:
 
 def prepare_experiment(config: Config) -> Experiment:
     """Load and split the data. Raises ConfigError and DataError as these do."""
-    data = load_dataset(config.data.source)
-    split = make_split(data.y, config.data.split)
+    data = load_dataset(config.data.source, config.data.root)
+    shares = resolve_split(config.data)
+    split = make_split(data.y, shares, data.in_train)
     rows = torch.from_numpy(split["train"])
-    return Experiment(config, data, split, torch.from_numpy(data.x)[rows], torch.from_numpy(data.y)[rows])
+    return Experiment(config, data, shares, split, torch.from_numpy(data.x)[rows], torch.from_numpy(data.y)[rows])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sctool import __version__
 from sctool.atomic import new_directory, refuse_existing, write_file
-from sctool.data.recipe import load_dataset
+from sctool.data.source import load_dataset
 from sctool.domain.target import load_target
 from sctool.errors import ArtifactError, ExportError
 from sctool.export.executorch import export_pte
@@ -97,7 +97,7 @@ def export(
 
 def _parity_records(run: Run) -> NDArray[np.float32]:
     """Up to PARITY_RECORDS real records: test and validation first, train where these are too few."""
-    data = load_dataset(run.config.data.source)
+    data = load_dataset(run.config.data.source, run.config.data.root)
     split = read_split(run)
     rows = np.concatenate([split["test"], split["validation"], split["train"]])[:PARITY_RECORDS]
     if len(data.x) <= rows.max() or list(data.x.shape[1:]) != list(run.summary["data"]["input_shape"]):
@@ -165,7 +165,7 @@ def _manifest(
         normalisation=data["normalisation"],
         labels=data["labels"],
         data={"source": run.config.data.source, "records": data["records"], "input_shape": data["input_shape"]},
-        split={**run.summary["split"], "shares": run.config.data.split.model_dump()},
+        split=run.summary["split"],
         layers=layers,
         density=run.summary["density"],
         sizes=sizes,

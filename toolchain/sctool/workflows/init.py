@@ -14,7 +14,7 @@ from sctool.domain.config import Config
 _COMMENTS = {
     "model": "mlp, small_cnn, lenet, alexnet, vgg16, resnet18, mobilenet_v2, cnn1d, or your own: \"package.module:build\".",
     "data": "A calibration recipe, the path of an .npz with x and y, or \"my_module:load\" returning (x, y).",
-    "data.split": "Shares of all records. Members of the attack parts come out of train; as many non-members on top.",
+    "data.split": "Shares of all records; where nothing is set, the recipe's, or these.",
     "compress": "SafeCompress: each round tries every drop/grow pair from the same parent and keeps the best TM-score.",
     "safety": "The attack that selects during the search, and those that `verify` runs on the audit's records.",
     "export": "Where it ships: android, linux-arm64, host, ios (see `sctool targets`).",
@@ -54,7 +54,10 @@ def _render(section: BaseModel, prefix: str, lines: list[str]) -> None:
             continue
         if field.description:
             lines.append(f"# {field.description}")
-        lines.append(f"{name} = {_toml_value(value)}")
+        if value is None:
+            lines.append(f"# {name} = {_toml_value((field.examples or [''])[0])}")
+        else:
+            lines.append(f"{name} = {_toml_value(value)}")
     for name, value in nested:
         lines += ["", *([f"# {_COMMENTS[name]}"] if name in _COMMENTS else []), f"[{name}]"]
         _render(value, f"{name}.", lines)

@@ -78,6 +78,7 @@ def _describe(experiment: Experiment, state: TrainingState, left: list[dict[str,
         "distribution": config.compress.distribution,
         "split": {
             "sha256": split.sha256, "seed": split.seed, "sizes": {name: len(rows) for name, rows in split.parts.items()},
+            "shares": experiment.shares.model_dump(exclude_none=True),
         },
         "layers": layers,
         "left_dense": left,

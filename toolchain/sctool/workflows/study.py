@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sctool.domain.config import Config, validate_config
+from sctool.data.source import resolve_split
+from sctool.domain.config import Config, DataConfig, validate_config
 from sctool.errors import ConfigError
 from sctool.workflows.methods import settings_of
 from sctool.workflows.proposals import parse_proposals
@@ -84,8 +85,9 @@ def _make_cell(study: Study, entry: Entry, method: str, defence: str, density: f
     tree = base.model_dump(mode="json")
     within = validate_config({**tree, "compress": compress}, where=where).compress
     tree["compress"] = compress | settings_of(method, defence, within)
-    if tree["data"].get("split") is not None:
-        tree["data"]["split"]["seed"] = seed
+    tree["data"]["split"]["seed"] = seed
+    shares = resolve_split(DataConfig.model_validate(tree["data"]))
+    tree["data"]["split"] = shares.model_dump(exclude_none=True)
     config = validate_config(tree, where=f"{where}: {method} + {defence}")
     parse_proposals(config.compress)
     label = entry.label or method
