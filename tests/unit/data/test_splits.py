@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sctool.data.source import load_dataset, resolve_split
 from sctool.data.splits import PAIRS, make_split
-from sctool.domain.config import SplitConfig
+from sctool.domain.config import DataConfig, SplitConfig
 from sctool.domain.membership import PARTS
 from sctool.errors import DataError
 
@@ -55,3 +56,27 @@ def test_a_class_with_too_few_records_is_named_with_what_it_would_take() -> None
 def test_shares_over_the_whole_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(DataError, match="Lower some shares"):
         make_split(np.repeat([0, 1], 100).astype(np.int64), SplitConfig(**shares))
+
+
+def test_official_parts_are_kept_apart() -> None:
+    y = np.tile(np.arange(3), 200).astype(np.int64)
+    in_train = np.random.default_rng(0).permutation(np.repeat([True, False], [400, 200]))
+    shares = SplitConfig(
+        official=True, train=0.55, validation=0.04, test=0.04, attack_fit=0.03, attack_select=0.03, audit_fit=0.03,
+        audit=0.03,
+    )  # fmt: skip
+    split = make_split(y, shares, in_train)
+    for part, rows in split.parts.items():
+        inside = part in ("train", "quantisation") or (part.endswith("_members") and "non" not in part)
+        assert (in_train[rows] == inside).all(), part
+    assert len(split["train"]) == sum(int(0.55 * 200) for _ in range(3))
+    with pytest.raises(DataError, match="ask for"):
+        make_split(y, shares.model_copy(update={"train": 0.75, "validation": 0.01}), in_train)
+    with pytest.raises(DataError, match="do not say which part"):
+        make_split(y, shares)
+
+
+def test_the_split_of_the_digits_stays_what_it_was() -> None:
+    """Runs and bundles out there name its hash."""
+    split = make_split(load_dataset("digits").y, resolve_split(DataConfig()))
+    assert split.sha256 == "952aef5472e9b87cac8b10505831107ffbce7b1289bcb262368faca47b6a1b7a"

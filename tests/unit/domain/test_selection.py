@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sctool.domain.candidate import Candidate, tm_score
+from sctool.domain.candidate import Candidate, tm_error, tm_score
 from sctool.domain.selection import (
     combine_tests,
     create_ranking,
@@ -39,6 +42,40 @@ def names(candidates: list[Candidate]) -> list[str]:
 def test_tm_takes_the_best_ratio_and_the_earlier_of_a_tie() -> None:
     candidates = [make(0, 0.8, 0.6), make(1, 0.9, 0.6), make(2, 0.9, 0.6), make(3, 0.9, 0.9)]
     assert names(create_ranking("tm", "")(candidates)) == ["0.1", "0.2", "0.0", "0.3"]
+
+
+def with_error(candidate: Candidate, error: float) -> Candidate:
+    return replace(candidate, tm_error=error)
+
+
+def test_within_the_error_of_the_best_accuracy_decides() -> None:
+    best, close, far = (
+        with_error(make(k, *pair), 0.1) for k, pair in enumerate([(0.78, 0.5), (0.8, 0.53), (0.9, 0.7)])
+    )
+    assert names(create_ranking("tm", "", 1.0)([far, best, close])) == ["0.1", "0.0", "0.2"]
+    assert names(create_ranking("tm", "", 0.1)([far, best, close])) == ["0.0", "0.1", "0.2"]
+    assert names(create_ranking("tm", "", 9.0)([far, best, close])) == ["0.2", "0.1", "0.0"]
+    assert create_ranking("tm", "", 1.0)([]) == []
+
+
+@given(many, st.floats(0.01, 3), st.floats(0, 0.3))
+def test_within_errors_against_a_loop(candidates: list[Candidate], errors: float, error: float) -> None:
+    candidates = [with_error(each, error) for each in candidates]
+    ranked = create_ranking("tm", "", errors)(candidates)
+    assert sorted(names(ranked)) == sorted(names(candidates))
+    top = max(each.tm_score for each in candidates)
+    close = [each for each in candidates if each.tm_score >= top - errors * error]
+    assert {*names(ranked[: len(close)])} == {*names(close)}
+    assert ranked[0].task_accuracy == max(each.task_accuracy for each in close)
+
+
+@pytest.mark.parametrize(("task", "attack", "exponent"), [(0.8, 0.6, 1.0), (0.55, 0.85, 1.0), (0.9, 0.7, 2.0)])
+def test_the_error_of_the_score_is_that_of_repeated_tests(task: float, attack: float, exponent: float) -> None:
+    generator = np.random.default_rng(0)
+    tasks = generator.binomial(800, task, 20_000) / 800
+    attacks = generator.binomial(600, attack, 20_000) / 600
+    scores = [tm_score(t, a, exponent) for t, a in zip(tasks, attacks, strict=True)]
+    assert tm_error(task, attack, 800, 600, exponent) == pytest.approx(float(np.std(scores)), rel=0.05)
 
 
 def test_constraints_hold_before_the_score_counts() -> None:

@@ -22,13 +22,15 @@ from sctool.errors import DataError
 MAX_OPCODES = 2_000_000
 _HINT = "Only plain dicts, lists, strings, numbers and numpy arrays are read; this file holds something else."
 _RECONSTRUCT = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
-_GLOBALS = _RECONSTRUCT | {"numpy ndarray", "numpy dtype", "_codecs encode"}
+_FROM_BUFFER = {"numpy.core.numeric _frombuffer", "numpy._core.numeric _frombuffer"}
+_BYTES = {"__builtin__ bytes", "builtins bytes"}
+_GLOBALS = _RECONSTRUCT | _FROM_BUFFER | _BYTES | {"numpy ndarray", "numpy dtype", "_codecs encode"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _VALUES = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-    "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
+    "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 
 
@@ -181,6 +183,11 @@ class _Machine:
             return self._to_bytes(arguments[0])
         if name == "numpy dtype" and isinstance(arguments[0], str) and re.fullmatch(r"[iuf][1248]", arguments[0]):
             return _Dtype(arguments[0])
+        if name in _BYTES and arguments == ():
+            return b""
+        if name in _FROM_BUFFER:
+            raw, dtype, shape, order = arguments
+            return _Array(self._to_array(raw, dtype, shape, order == "F"))
         if name in _RECONSTRUCT and arguments[0] == _Global("numpy ndarray"):
             return _Array()
         raise DataError(f"{self._source}: the pickle calls {name[:100]} in an unknown way.", hint=_HINT)
@@ -192,21 +199,24 @@ class _Machine:
             target.code = state[1] + target.code.lstrip("|<>")
         elif isinstance(target, _Array):
             _, shape, dtype, by_column, raw = state
-            if not isinstance(dtype, _Dtype) or by_column not in (True, False) or len(shape) > 8:
-                raise ValueError("an array of an unknown kind")
-            content, kind = self._to_bytes(raw), np.dtype(dtype.code)
-            if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) * kind.itemsize != len(content):
-                raise ValueError(f"an array of shape {list(shape)} with {len(content)} bytes")
-            target.value = np.frombuffer(content, kind).reshape(shape, order="F" if by_column else "C")
+            target.value = self._to_array(raw, dtype, shape, by_column)
         else:
             raise DataError(f"{self._source}: pickle opcode BUILD is not allowed here.", hint=_HINT)
+
+    def _to_array(self, raw: object, dtype: object, shape: Any, by_column: object) -> NDArray[Any]:
+        if not isinstance(dtype, _Dtype) or by_column not in (True, False) or len(shape) > 8:
+            raise ValueError("an array of an unknown kind")
+        content, kind = self._to_bytes(raw), np.dtype(dtype.code)
+        if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) * kind.itemsize != len(content):
+            raise ValueError(f"an array of shape {list(shape)} with {len(content)} bytes")
+        return np.frombuffer(content, kind).reshape(shape, order="F" if by_column else "C")
 
     def _to_bytes(self, value: object) -> bytes:
         if isinstance(value, bytes):
             return value
-        if not isinstance(value, str):
+        if not isinstance(value, str | bytearray):
             raise TypeError("expected bytes")
         self._allowance -= len(value)
         if self._allowance < 0:
             raise ValueError("the same text is unpacked too often")
-        return value.encode("latin-1")
+        return value.encode("latin-1") if isinstance(value, str) else bytes(value)

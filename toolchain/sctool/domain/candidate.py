@@ -13,6 +13,7 @@ class Candidate:
     Accuracies and AUC are in [0, 1], taken on `validation` (task) and `attack_select` (safety), at step `steps`: a
     candidate that was stopped early has the figures of its last test. `attack_accuracy` and `attack_auc` join those of
     all safety tests, which `safety` holds by attack. `macs`: multiply-accumulates of the non-zeros for one record.
+    `tm_error`: the standard error of the TM-score that the number of tested records leaves.
     """
 
     round: int
@@ -32,6 +33,7 @@ class Candidate:
     steps: int
     seconds: float
     safety: dict[str, dict[str, float]] = field(default_factory=dict)
+    tm_error: float = 0.0
 
     @property
     def name(self) -> str:
@@ -46,6 +48,16 @@ class Candidate:
 
     def to_json(self, *, selected: bool) -> dict[str, Any]:
         return {**self.__dict__, "name": self.name, "label": self.label, "selected": selected}
+
+
+def tm_error(
+    task_accuracy: float, attack_accuracy: float, task_records: int, attack_records: int, exponent: float = 1.0
+) -> float:
+    """Standard error of `tm_score`: binomial errors of both accuracies, carried through to first order."""
+    attack = max(attack_accuracy, 0.5)
+    task_share = exponent**2 * (1 - task_accuracy) / max(task_accuracy * task_records, 1e-12)
+    attack_share = (1 - attack) / (attack * attack_records)
+    return float(tm_score(task_accuracy, attack_accuracy, exponent) * (task_share + attack_share) ** 0.5)
 
 
 def tm_score(task_accuracy: float, attack_accuracy: float, exponent: float = 1.0) -> float:

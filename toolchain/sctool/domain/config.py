@@ -170,6 +170,10 @@ class SafetyConfig(Section):
         default_factory=lambda: ["modified_entropy", "confidence", "correctness", "neural"], min_length=1
     )
     tm_exponent: Annotated[float, Field(gt=0)] = 1.0
+    tm_tolerance: Annotated[float, Field(ge=0)] | None = Field(
+        None, examples=[1.0],
+        description="Among TM-scores within so many standard errors of the best, the highest task accuracy wins.",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _agree(self) -> SafetyConfig:

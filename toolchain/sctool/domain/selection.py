@@ -73,6 +73,21 @@ def rank_by_tm_score(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: -c.tm_score)
 
 
+def rank_within_errors(errors: float) -> Ranking:
+    """Those whose TM-score lies within `errors` standard errors of the best first, by task accuracy; then the others.
+
+    The one-standard-error rule of Breiman et al. (1984): what a test cannot tell apart, it should not decide (ours).
+    """
+
+    def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
+        ranked = rank_by_tm_score(candidates)
+        limit = ranked[0].tm_score - errors * ranked[0].tm_error if ranked else 0.0
+        close = [each for each in ranked if each.tm_score >= limit]
+        return sorted(close, key=lambda c: -c.task_accuracy) + ranked[len(close) :]
+
+    return rank
+
+
 def rank_by_constraints(constraints: Sequence[Constraint]) -> Ranking:
     """Those that hold all constraints first, by TM-score; then the others, the least total excess first (ours)."""
 
@@ -110,11 +125,13 @@ def _losses(candidate: Candidate) -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def create_ranking(mode: str, constraints: str) -> Ranking:
-    """The ranking of a configuration: mode "tm", "constraints" or "pareto"."""
+def create_ranking(mode: str, constraints: str, errors: float = 0.0) -> Ranking:
+    """The ranking of a configuration: mode "tm" (within so many standard errors), "constraints" or "pareto"."""
     if mode == "constraints":
         return rank_by_constraints(parse_constraints(constraints))
-    return rank_by_front if mode == "pareto" else rank_by_tm_score
+    if mode == "pareto":
+        return rank_by_front
+    return rank_within_errors(errors) if errors else rank_by_tm_score
 
 
 def combine_tests(values: Sequence[float], weights: Sequence[float]) -> float:

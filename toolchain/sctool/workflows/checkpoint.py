@@ -22,7 +22,7 @@ from sctool.workflows.experiment import Experiment
 from sctool.workflows.proposals import Proposal
 from sctool.workflows.search import Branch, Kept, SearchState
 
-SCHEMA = 1
+SCHEMA = 2
 HEADER = "sctool"
 _PARTS = ("model", "masks", "momenta", "fired", "extras")
 
@@ -96,6 +96,7 @@ def write_checkpoint(path: Path, state: SearchState, identity: dict[str, str]) -
             for branch in state.branches
         ],
         "loss": str(state.loss),
+        "trunks": [vars(candidate) for candidate in state.trunks],
         "best": vars(state.best.candidate) if state.best else None,
         "front": [vars(kept.candidate) for kept in state.front],
     }  # fmt: skip
@@ -170,6 +171,7 @@ def _restore(header: dict[str, Any], tensors: dict[str, Tensor], experiment: Exp
         tensors.get("search/soft/labels"), training("teacher") if header["has_teacher"] else None,
         int(header["taught"]), int(header["round"]), int(header["rung"]),
         parent=header["parent"], records=header["records"], seconds=header["seconds"],
+        trunks=[Candidate(**item) for item in header["trunks"]],
         best=Kept(Candidate(**header["best"]), training("best")) if header["best"] else None,
         front=[Kept(Candidate(**item), training(f"front{k}")) for k, item in enumerate(header["front"])],
     )  # fmt: skip

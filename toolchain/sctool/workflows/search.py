@@ -55,8 +55,8 @@ class SearchState:
     """All that a run is at one moment, apart from what its config says.
 
     `soft` [N, C]: soft labels so far, by `taught` teachers, and `teacher` is the one under way.
-    `loss`: what the trunk trains with; `best`: the best of all tests, with early stopping; `front`: the models that no
-    other dominates, with selection = pareto.
+    `loss`: what the trunk trains with; `trunks`: the tests that early stopping chooses among, and `best`, its choice;
+    `front`: the models that no other dominates, with selection = pareto.
     """
 
     dense: TrainingState
@@ -71,6 +71,7 @@ class SearchState:
     branches: list[Branch] = field(default_factory=list)
     parent: str = "initial"
     records: list[dict[str, Any]] = field(default_factory=list)
+    trunks: list[Candidate] = field(default_factory=list)
     best: Kept | None = None
     front: list[Kept] = field(default_factory=list)
     seconds: dict[str, float] = field(
@@ -136,7 +137,7 @@ class _Machine:
         self._tester = Tester(experiment)
         self._orders = {purpose: create_order(experiment, purpose) for purpose in (DENSE_ORDER, SPARSE_ORDER)}
         safety = experiment.config.safety
-        self._rank = create_ranking(safety.selection, safety.constraints)
+        self._rank = create_ranking(safety.selection, safety.constraints, safety.tm_tolerance or 0.0)
         self._total = count_steps(self._config)
 
     def train_dense(self) -> None:
@@ -285,11 +286,11 @@ class _Machine:
         self._save(state, True)
 
     def _remember(self, kept: Kept) -> None:
-        """With early stopping: keep a copy where it is the best so far; an earlier model wins ties."""
-        best = self._state.best
+        """With early stopping: keep a copy where it is the best of all trunks so far; an earlier model wins ties."""
         if not self._config.early_stopping:
             return
-        if best is None or self._rank([best.candidate, kept.candidate])[0] is kept.candidate:
+        self._state.trunks.append(kept.candidate)
+        if self._rank(self._state.trunks)[0] is kept.candidate:
             self._state.best = Kept(kept.candidate, kept.state.branch())
 
     def _put_on_front(self, candidate: Candidate, trained: TrainingState) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sctool.domain.candidate import Candidate, tm_score
+from sctool.domain.candidate import Candidate, tm_error, tm_score
 from sctool.domain.measurement import AttackResult
 from sctool.domain.selection import combine_tests
 from sctool.runtimes.eager import EagerSession
@@ -45,6 +45,10 @@ class Tester:
             density=sum(nnz.values()) / sum(mask.numel() for mask in state.masks.values()), nnz=sum(nnz.values()),
             macs=sum(count * self._positions.get(name, 1) for name, count in nnz.items()), steps=state.step,
             seconds=seconds,
+            tm_error=tm_error(
+                task, accuracy, len(experiment.split["validation"]), len(experiment.split.pair("attack_select")[0]),
+                safety.tm_exponent,
+            ),
             safety={r.attack: {"accuracy": r.balanced_accuracy.value, "auc": r.auc.value} for r in results},
         )  # fmt: skip
 
