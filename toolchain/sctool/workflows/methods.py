@@ -12,17 +12,16 @@ from sctool.workflows.training import count_steps
 
 Settings = dict[str, Any]
 """Keys of CompressConfig."""
-_OWN = (
-    "early_stopping", "halving", "loss", "last_update_round", "teachers", "teachers_without", "teacher_steps",
-    "teacher_temperature", "teacher_loss", "candidates",
-)  # fmt: skip
-PLAIN: Settings = {name: CompressConfig.model_fields[name].get_default(call_default_factory=True) for name in _OWN}
-"""What a baseline does without: the search's own devices, set to their defaults."""
+PLAIN: Settings = {
+    "early_stopping": False, "halving": [], "loss": "cross_entropy", "last_update_round": 0, "teachers": 0,
+    "teachers_without": 2, "teacher_steps": 600, "teacher_temperature": 1.5, "teacher_loss": None,
+}  # fmt: skip
+"""What a baseline does without: the search's own devices."""
 
 
 def _at_once(base: CompressConfig) -> Settings:
     """As many steps, none of them a round."""
-    return {"rounds": 0, "warm_up_steps": 0, "final_steps": count_steps(base)}
+    return {"rounds": 0, "warm_up_steps": 0, "final_steps": count_steps(base), "candidates": ["keep"]}
 
 
 def use_dense(base: CompressConfig) -> Settings:

@@ -100,6 +100,8 @@ def _hash_cell(tree: dict[str, Any], label: str, defence: str) -> str:
         section: {key: value for key, value in tree[section].items() if value is not None}
         for section in ("model", "data", "compress", "safety")
     }
+    if len(settings["compress"]["candidates"]) == 1 and not settings["compress"]["early_stopping"]:
+        settings["safety"] = {key: settings["safety"][key] for key in ("audit_attacks", "tm_exponent")}  # none selects
     versions = {name: version(name) for name in ("torch", "numpy", "sctool")}
     identity = {"config": settings, "label": [label, defence], "versions": versions}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
