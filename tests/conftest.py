@@ -10,7 +10,7 @@ import pytest
 
 SHORT = {
     "rounds": 2, "warm_up_steps": 60, "steps_per_round": 30, "final_steps": 60, "dense_steps": 150,
-    "candidates": ["magnitude/gradient", "set/random"],
+    "candidates": ["magnitude/gradient", "set/random"], "loss": "cross_entropy", "halving": [], "early_stopping": False,
 }  # fmt: skip
 
 

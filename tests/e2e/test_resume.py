@@ -48,7 +48,8 @@ PLAIN: dict[str, object] = {"halving": []}
 HALVING: dict[str, object] = {"halving": [0.3, 0.6]}
 EVERYTHING: dict[str, object] = {
     "halving": [0.5], "early_stopping": True, "teachers": 3, "teachers_without": 1, "teacher_steps": 40,
-    "loss": "soft:0.2", "start": "dense", "density_schedule": "gradual", "last_update_round": 1,
+    "loss": "soft:0.2+cutmix+weight_decay:0.01", "teacher_loss": "cross_entropy+erase",
+    "start": "dense", "density_schedule": "gradual", "last_update_round": 1,
 }  # fmt: skip
 ADVERSARY: dict[str, object] = {"rule": "adversarial", "early_stopping": True, "final_steps": 70}
 

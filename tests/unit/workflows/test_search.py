@@ -110,11 +110,46 @@ def test_first_and_last_layer_can_stay_dense(layer: str) -> None:
 
 
 def test_early_stopping_ends_with_the_best_of_all_tests() -> None:
-    state = search(make_config(early_stopping=True, final_steps=90))
+    state = search(make_config({"tm_tolerance": 0.0}, early_stopping=True, final_steps=90))
     tested = [record["tm_score"] for record in state.records if record["selected"] or record["round"] == 2]
     assert state.best is not None and state.best.candidate.tm_score == max(tested)
     assert len([record for record in state.records if record["round"] == 2]) == 3
     assert state.result is state.best.state
+
+
+def test_within_the_error_early_stopping_ends_with_the_most_accurate() -> None:
+    state = search(make_config({"tm_tolerance": 100.0}, early_stopping=True, final_steps=90))
+    assert state.best is not None
+    assert state.best.candidate.task_accuracy == max(each.task_accuracy for each in state.trunks)
+
+
+def test_a_candidate_trains_with_its_own_regularisers() -> None:
+    texts = ["keep/cross_entropy", "keep/cross_entropy+weight_decay:0.5", "keep/cross_entropy+erase:0.9"]
+    state = start_search(experiment := prepare_experiment(make_config(candidates=texts, rounds=1, final_steps=0)))
+    weights: dict[str, float] = {}
+
+    def look(state: SearchState, due: bool) -> None:
+        for branch in state.branches:
+            weights[str(branch.proposal)] = float(next(iter(branch.state.model.parameters())).detach().abs().sum())
+
+    run_search(experiment, state, lambda *_: None, look, skip_dense=True)
+    plain, decayed, erased = (
+        weights[text.replace("/cross_entropy", "", 1) if "+" not in text else text] for text in texts
+    )
+    assert decayed < 0.9 * plain and erased != plain
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"rule": "adversarial", "loss": "cross_entropy+cutmix"}, "does not go with the regularisers"),
+        ({"loss": "cross_entropy+flip"}, r"flip needs images; the records have shape \[64\]"),
+        ({"teachers": 3, "teachers_without": 1, "loss": "soft", "teacher_loss": "soft"}, "teachers have no teachers"),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_training(more: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        search(make_config(**more))
 
 
 def test_constraints_select_what_holds_them() -> None:

@@ -25,6 +25,7 @@ warm_up_steps = 20
 steps_per_round = 20
 final_steps = 20
 candidates = {json.dumps(SHORT["candidates"])}
+loss = "cross_entropy"
 [config.safety]
 audit_attacks = ["modified_entropy", "correctness"]
 [[cells]]

@@ -101,7 +101,12 @@ class CompressConfig(Section):
         "", description="A .safetensors state dict of the trained dense model; empty: it is trained here."
     )
     candidates: list[str] = Field(
-        default_factory=lambda: ["magnitude/gradient", "magnitude/random", "set/random", "set/gradient"],
+        default_factory=lambda: [
+            "magnitude/gradient",
+            "safety/gradient",
+            "magnitude/gradient/cross_entropy+cutmix+weight_decay:0.002",
+            "magnitude/random/cross_entropy",
+        ],
         description="What competes in a round: drop/grow, drop/grow/loss, keep or keep/loss.",
     )
     rounds: Annotated[int, Field(ge=0)] = 5
@@ -112,7 +117,7 @@ class CompressConfig(Section):
     steps_per_round: Count = 120
     final_steps: Annotated[int, Field(ge=0)] = 300
     halving: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        default_factory=list,
+        default_factory=lambda: [0.5],
         description="Shares of a round's steps at which all are tested and the worse half stops; [] trains all in full.",
     )
     drop_fraction: Share = 0.3
@@ -125,7 +130,7 @@ class CompressConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss: str = Field(
-        "cross_entropy",
+        "cross_entropy+cutmix",
         description="For candidates that name none, and for the warm-up: NAME:STRENGTH+REGULARISER:STRENGTH...",
     )
     teachers: Annotated[int, Field(ge=0)] = Field(
@@ -140,7 +145,7 @@ class CompressConfig(Section):
     )
     rule_options: dict[str, float] = Field(default_factory=dict)
     early_stopping: bool = Field(
-        False, description="Test on through the final training, and end with the best model of all tests."
+        True, description="Test on through the final training, and end with the best model of all tests."
     )
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         5.0, description="A stopped run goes on from its last checkpoint: sctool compress --resume."
@@ -170,8 +175,8 @@ class SafetyConfig(Section):
         default_factory=lambda: ["modified_entropy", "confidence", "correctness", "neural"], min_length=1
     )
     tm_exponent: Annotated[float, Field(gt=0)] = 1.0
-    tm_tolerance: Annotated[float, Field(ge=0)] | None = Field(
-        None, examples=[1.0],
+    tm_tolerance: Annotated[float, Field(ge=0)] = Field(
+        1.0,
         description="Among TM-scores within so many standard errors of the best, the highest task accuracy wins.",
     )  # fmt: skip
 

@@ -54,6 +54,6 @@ def _check(config: Config) -> None:
     """ConfigError for any name that does not exist, before data are read or steps are made."""
     parse_proposals(config.compress)
     read_rule_options(config.compress.rule, config.compress.rule_options)
-    create_ranking(config.safety.selection, config.safety.constraints, config.safety.tm_tolerance or 0.0)
+    create_ranking(config.safety.selection, config.safety.constraints, config.safety.tm_tolerance)
     for name in {*config.safety.selection_attacks, *config.safety.audit_attacks}:
         create_attack(name)

@@ -62,7 +62,7 @@ def parse_proposals(config: CompressConfig) -> list[Proposal]:
         if loss.regularisers and config.rule in ("adversarial", "private"):
             raise ConfigError(
                 f"compress.rule = {config.rule!r} does not go with the regularisers of {str(loss)!r}.",
-                hint="Set compress.weight_decay, and leave augmentations out.",
+                hint='Set compress.loss = "cross_entropy" and candidates without "+"; compress.weight_decay is for all.',
             )
     return proposals
 

@@ -137,7 +137,7 @@ class _Machine:
         self._tester = Tester(experiment)
         self._orders = {purpose: create_order(experiment, purpose) for purpose in (DENSE_ORDER, SPARSE_ORDER)}
         safety = experiment.config.safety
-        self._rank = create_ranking(safety.selection, safety.constraints, safety.tm_tolerance or 0.0)
+        self._rank = create_ranking(safety.selection, safety.constraints, safety.tm_tolerance)
         self._total = count_steps(self._config)
 
     def train_dense(self) -> None:
