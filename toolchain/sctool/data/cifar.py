@@ -46,8 +46,11 @@ def read_cifar(
     in_train = [np.full(len(y), name not in _FILES[kind]["test"]) for name, (_, y) in zip(wanted, batches, strict=True)]
     meta = _read_dict(files[_FILES[kind]["meta"][0]], f"{path.name}/{_FILES[kind]['meta'][0]}")
     names = meta.get("label_names" if kind == 10 else f"{labels}_label_names")
-    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
-        raise DataError(f"{path}: no names of the classes in its meta file.", hint=_HINT)
+    if (
+        not isinstance(names, list) or len(names) > 100
+        or not all(isinstance(name, str | bytes) and len(name) <= 100 for name in names)
+    ):  # fmt: skip
+        raise DataError(f"{path}: its meta file does not name up to 100 classes.", hint=_HINT)
     texts = [name.decode("latin-1") if isinstance(name, bytes) else name for name in names]
     return check_dataset(
         np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches]), source=path.name, labels=texts,

@@ -38,26 +38,28 @@ def check_dataset(
     normalisation: dict[str, object] | None = None,
     in_train: NDArray[np.bool_] | None = None,
 ) -> Dataset:
-    """Turn arrays into a Dataset. DataError on wrong shapes, NaN, infinities, fewer than two classes."""  # fmt: skip
+    """Turn arrays into a Dataset. DataError on wrong shapes, NaN, infinities, fewer than two classes."""
     features, targets = np.asarray(x), np.asarray(y)
     if features.ndim < 2 or targets.ndim != 1 or len(features) != len(targets):
         raise DataError(
             f"{source}: x has shape {list(features.shape)} and y {list(targets.shape)}; expected x [N, ...] and y [N].",
             hint="Give one label a record, and at least one feature dimension.",
         )
-    if len(features) == 0:
-        raise DataError(f"{source}: no records.", hint="Give at least a few hundred.")
+    if features.size == 0:
+        what = "features" if len(features) else "records"
+        raise DataError(f"{source}: no {what}.", hint="Give at least a few hundred records with something in each.")
     if features.dtype.kind not in "fiub" or targets.dtype.kind not in "iu":
         raise DataError(
             f"{source}: x is {features.dtype} and y is {targets.dtype}; expected numbers and whole-number labels.",
             hint="Convert them before saving.",
         )
-    features = np.ascontiguousarray(features, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(features, dtype=np.float32)
     bad = ~np.isfinite(features.reshape(len(features), -1)).all(axis=1)
     if bad.any():
         raise DataError(
             f"{source}: {int(bad.sum())} of {len(bad)} records hold NaN or infinity (first: record {int(bad.argmax())}).",
-            hint="Remove or fill them.",
+            hint="Remove or fill them; numbers over 3e38 count as infinite.",
         )
     present = np.unique(targets)
     if present[0] < 0 or present[-1] >= 100_000 or len(present) < 2:

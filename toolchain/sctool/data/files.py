@@ -1,24 +1,33 @@
-"""Files as bytes: limited in size; .gz, .xz and .tar.gz are unpacked in memory, never to disk."""
+"""Files as bytes: limited in size; .gz, .xz, .tar.gz and .zip are unpacked in memory, never to disk."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import lzma
+import struct
 import tarfile
+import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from sctool.errors import DataError
 
 MAX_BYTES = 16 * 2**30
 MAX_FILE_BYTES = 2**30
-_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, MemoryError, ValueError)
+MAX_MEMBERS = 10_000
+_DAMAGE = (
+    OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error, MemoryError,
+    ValueError, ArithmeticError, LookupError, RuntimeError,
+)  # fmt: skip
 
 
 def read_file(path: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
     """All bytes of `path`, unpacked where it ends in .gz or .xz. DataError where damaged or over `limit` bytes."""
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")
         with path.open("rb") as file:
             if path.suffix == ".gz":
                 content = gzip.GzipFile(fileobj=file).read(limit + 1)
@@ -27,6 +36,8 @@ def read_file(path: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
                 content = unpack.decompress(file.read(limit + 1), max_length=limit + 1)
                 if not unpack.eof and len(content) <= limit:
                     raise EOFError("it ends too early")
+                if unpack.unused_data.strip(b"\0"):
+                    raise ValueError("something follows the end of the .xz stream")
             else:
                 content = file.read(limit + 1)
     except _DAMAGE as error:
@@ -38,10 +49,15 @@ def read_file(path: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
 
 def read_text(path: Path, *, limit: int = MAX_FILE_BYTES) -> str:
     """`read_file` as UTF-8 text, a byte order mark dropped."""
+    return decode_text(read_file(path, limit=limit), str(path))
+
+
+def decode_text(content: bytes, where: str) -> str:
+    """UTF-8 text, a byte order mark dropped; DataError naming `where` for anything else."""
     try:
-        return read_file(path, limit=limit).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}.", hint="Save it as UTF-8.") from error
+        raise DataError(f"{where} is not UTF-8 text: {error}.", hint="Save it as UTF-8.") from error
 
 
 def read_tar(path: Path, names: set[str], *, limit: int = MAX_FILE_BYTES) -> dict[str, bytes]:
@@ -55,9 +71,12 @@ def read_tar(path: Path, names: set[str], *, limit: int = MAX_FILE_BYTES) -> dic
         with path.open("rb") as file, gzip.GzipFile(fileobj=file) as plain:
             stream = _Limited(plain, limit, path)
             with tarfile.open(fileobj=stream, mode="r|") as archive:
-                for member in archive:
+                for count, member in enumerate(archive, 1):
                     parts = PurePosixPath(member.name)
-                    if parts.is_absolute() or ".." in parts.parts or not (member.isfile() or member.isdir()):
+                    if count > MAX_MEMBERS:
+                        raise DataError(f"{path} has over {MAX_MEMBERS} members.", hint="Is this the right archive?")
+                    plain_file = member.isfile() and not member.issparse()
+                    if parts.is_absolute() or ".." in parts.parts or not (plain_file or member.isdir()):
                         raise DataError(
                             f"{path} has a member {member.name!r} that is no plain file inside the archive.",
                             hint="Do not trust this archive; download it again from its home.",
@@ -71,6 +90,43 @@ def read_tar(path: Path, names: set[str], *, limit: int = MAX_FILE_BYTES) -> dic
                 pass
     except _DAMAGE as error:
         raise unreadable(path, error) from error
+    return found
+
+
+def read_zip(
+    path: Path, wanted: Callable[[str], str | None], *, inner: str = "", limit: int = MAX_FILE_BYTES
+) -> dict[str, bytes]:
+    """The members of a .zip for which `wanted(name)` gives a key, by that key; `inner`: a .zip within, read instead.
+
+    DataError for a damaged or encrypted archive, for more than `limit` bytes, and for a key that is there twice.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            nested = [entry for entry in archive.infolist() if inner and PurePosixPath(entry.filename).name == inner]
+            if not nested:
+                return _read_members(path, archive, wanted, limit)
+            found = _read_members(path, archive, lambda name: inner if name == nested[0].filename else None, limit)
+            with zipfile.ZipFile(io.BytesIO(found[inner])) as within:
+                return _read_members(path, within, wanted, limit)
+    except _DAMAGE as error:
+        raise unreadable(path, error) from error
+
+
+def _read_members(
+    path: Path, archive: zipfile.ZipFile, wanted: Callable[[str], str | None], limit: int
+) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    left = limit
+    for entry in archive.infolist():
+        key = wanted(entry.filename)
+        if key is None:
+            continue
+        left -= entry.file_size
+        if left < 0:
+            raise DataError(f"{path} unpacks to more than {limit} bytes, the limit.", hint="Is this the right archive?")
+        if key in found:
+            raise DataError(f"{path} holds {key} twice.", hint="Download it again.")
+        found[key] = archive.read(entry)
     return found
 
 

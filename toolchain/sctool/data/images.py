@@ -64,6 +64,11 @@ def _read_image(path: Path, size: int | None, colour: Colour) -> NDArray[np.uint
                         f"{path} has {image.size[0]} x {image.size[1]} pixels; the limit is {MAX_PIXELS} in all.",
                         hint="Make it smaller, or remove it.",
                     )
+                if image.mode[0] in "IF":
+                    raise DataError(
+                        f"{path} has pixels of more than 8 bits (mode {image.mode}), which would be cut off at 255.",
+                        hint="Scale it to 8 bits, or save the records as an .npz.",
+                    )
                 plain = image.convert("RGB" if colour == "rgb" else "L")
                 if size is not None and plain.size != (size, size):
                     plain = plain.resize((size, size), Image.Resampling.BILINEAR)

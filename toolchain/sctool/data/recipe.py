@@ -7,10 +7,20 @@ import math
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from sctool.data.cifar import read_cifar
 from sctool.data.dataset import Dataset
@@ -34,6 +44,7 @@ READERS: dict[str, Callable[..., Dataset]] = {
 }  # fmt: skip
 """Name -> function of a path (digits: of nothing) and options."""
 _HINT = "See calibration/README.md."
+_Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class _Section(BaseModel):
@@ -60,14 +71,14 @@ class Source(_Section):
 class Normalisation(_Section):
     """x / divide, then (x - mean) / std for each channel, the first dimension of a record."""
 
-    divide: float = Field(1.0, gt=0)
-    mean: list[float] = Field(default_factory=list)
-    std: list[float] = Field(default_factory=list)
+    divide: _Scale = 1.0
+    mean: list[FiniteFloat] = Field(default_factory=list)
+    std: list[_Scale] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _agree(self) -> Normalisation:
-        if len(self.mean) != len(self.std) or any(not s > 0 for s in self.std):
-            raise ValueError("mean and std need one number a channel each, std above 0")
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std need one number a channel each")
         return self
 
 
@@ -79,7 +90,10 @@ class Recipe(_Section):
     licence: str
     obtain: str = Field(description="How to get the data.")
     sources: list[Source] = Field(min_length=1)
-    shape: list[int] = Field(default_factory=list)
+    shape: list[PositiveInt] = Field(default_factory=list)
+    labels: list[str] = Field(
+        default_factory=list, description="Names of the classes, where the files only number them."
+    )
     normalisation: Normalisation | None = None
     split: SplitSettings = SplitSettings()
     authors_split: SplitSettings | None = None
@@ -121,39 +135,56 @@ def check_options(reader: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_recipe(recipe: Recipe, roots: list[Path]) -> Dataset:
-    """Read the first of the recipe's sources that exists under `roots`; DataError where none does."""
+    """Read the first of the recipe's sources in the first of `roots` that holds one; DataError where none does."""
     looked: list[str] = []
+    for root in roots:
+        for source in recipe.sources:
+            path = root / source.path
+            if source.path and path.exists():
+                return _finish(recipe, _read(source, path))
+            looked += [str(path)] if source.path else []
     for source in recipe.sources:
-        read, options = READERS[source.reader], check_options(source.reader, source.options)
         if not source.path:
-            return _finish(recipe, read(**options))
-        for path in [root / source.path for root in roots]:
-            if path.exists():
-                return _finish(recipe, read(path, **options))
-            looked.append(str(path))
+            return _finish(recipe, _read(source))
     raise DataError(
         f"The data of {recipe.name!r} are not there: no {', '.join(looked)}.",
         hint=f"{recipe.obtain} Then set SCTOOL_DATA or data.root to the folder that holds them.",
     )
 
 
+def _read(source: Source, *path: Path) -> Dataset:
+    return READERS[source.reader](*path, **check_options(source.reader, source.options))
+
+
 def _finish(recipe: Recipe, data: Dataset) -> Dataset:
-    """The records in the recipe's shape, normalised."""
-    x, done = data.x, data.normalisation
+    """The records in the recipe's shape, normalised, their classes named."""
+    x, done, labels = data.x, data.normalisation, data.labels
     if recipe.shape:
         if math.prod(recipe.shape) != math.prod(x.shape[1:]):
             raise DataError(f"{recipe.name}: records of shape {list(x.shape[1:])}, not {recipe.shape}.", hint=_HINT)
         x = x.reshape(len(x), *recipe.shape)
+    if recipe.labels and all(label.isdecimal() for label in labels):
+        if len(recipe.labels) != len(labels):
+            raise DataError(f"{recipe.name}: {len(labels)} classes, not {len(recipe.labels)}.", hint=_HINT)
+        labels = recipe.labels
     if recipe.normalisation:
         if done.get("kind") != "none":
             raise DataError(f"{recipe.name}: the reader has normalised the records already.", hint=_HINT)
-        scale = recipe.normalisation
-        if scale.mean and len(scale.mean) != x.shape[1]:
-            raise DataError(f"{recipe.name}: {len(scale.mean)} means for {x.shape[1]} channels.", hint=_HINT)
-        x = x / np.float32(scale.divide)
-        done = {"kind": "divide", "by": scale.divide}
-        if scale.mean:
-            along = (-1, *[1] * (x.ndim - 2))
-            x = (x - np.array(scale.mean, np.float32).reshape(along)) / np.array(scale.std, np.float32).reshape(along)
-            done = {"kind": "channels", "by": scale.divide, "mean": scale.mean, "std": scale.std}
-    return Dataset(np.ascontiguousarray(x, np.float32), data.y, data.labels, done, recipe.name, data.in_train)
+        x, done = _normalise(recipe.name, recipe.normalisation, x)
+    return Dataset(x, data.y, labels, done, recipe.name, data.in_train)
+
+
+def _normalise(
+    name: str, scale: Normalisation, x: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], dict[str, object]]:
+    """x [N, C, ...], changed in its place where it may be (a large set is there once), and what was done to it."""
+    if scale.mean and len(scale.mean) != x.shape[1]:
+        raise DataError(f"{name}: {len(scale.mean)} means for {x.shape[1]} channels.", hint=_HINT)
+    x = x if x.flags.writeable else x.copy()
+    x /= np.float32(scale.divide)
+    if not scale.mean:
+        return x, {"kind": "divide", "by": scale.divide}
+    along = (-1, *[1] * (x.ndim - 2))
+    x -= np.array(scale.mean, np.float32).reshape(along)
+    x /= np.array(scale.std, np.float32).reshape(along)
+    return x, {"kind": "channels", "by": scale.divide, "mean": scale.mean, "std": scale.std}

@@ -166,7 +166,7 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str | bytes | int):
                 raise TypeError("a key is neither text nor a number")
-            target[key.decode("latin-1") if isinstance(key, bytes) else key] = value
+            target[self._to_text(key) if isinstance(key, bytes) else key] = value
 
     def _push_global(self, name: str) -> None:
         if name not in _GLOBALS:
@@ -207,7 +207,9 @@ class _Machine:
         if not isinstance(dtype, _Dtype) or by_column not in (True, False) or len(shape) > 8:
             raise ValueError("an array of an unknown kind")
         content, kind = self._to_bytes(raw), np.dtype(dtype.code)
-        if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) * kind.itemsize != len(content):
+        if any(not isinstance(n, int) or not 0 <= n < 2**40 for n in shape):
+            raise ValueError("an array of an unknown shape")
+        if math.prod(shape) * kind.itemsize != len(content):
             raise ValueError(f"an array of shape {list(shape)} with {len(content)} bytes")
         return np.frombuffer(content, kind).reshape(shape, order="F" if by_column else "C")
 
@@ -216,7 +218,14 @@ class _Machine:
             return value
         if not isinstance(value, str | bytearray):
             raise TypeError("expected bytes")
-        self._allowance -= len(value)
+        self._spend(len(value))
+        return value.encode("latin-1") if isinstance(value, str) else bytes(value)
+
+    def _to_text(self, value: bytes) -> str:
+        self._spend(len(value))
+        return value.decode("latin-1")
+
+    def _spend(self, count: int) -> None:
+        self._allowance -= count
         if self._allowance < 0:
             raise ValueError("the same text is unpacked too often")
-        return value.encode("latin-1") if isinstance(value, str) else bytes(value)

@@ -18,21 +18,27 @@ def make_split(y: NDArray[np.int64], config: SplitConfig, in_train: NDArray[np.b
     """Split the records of y [N] by class, so that members and non-members come from the same distribution.
 
     Every class gives the same rounded number of records to both sides of a pair. With `config.official`, members come
-    from the records of `in_train` and all others from the rest; shares are of all records all the same. DataError where
-    a class has too few records, or the shares exceed the whole.
+    from the records of `in_train` and all others from the rest: `train` is a share of the former, the other shares are
+    of the latter. DataError where a class has too few records, or the shares exceed the whole.
     """
     non_members = [("validation", config.validation), ("test", config.test)]
     non_members += [(f"{pair}_non_members", getattr(config, pair)) for pair in PAIRS]
-    total = config.train + sum(share for _, share in non_members)
-    inside = sum(getattr(config, pair) for pair in PAIRS)
-    if total > 1 + 1e-9 or inside > config.train + 1e-9:
+    outside = sum(share for _, share in non_members)
+    if config.official:
+        if outside > 1 + 1e-9:
+            raise DataError(f"data.split: non-member parts sum to {outside:.3f} (limit 1).", hint="Lower some shares.")
+        if in_train is None:
+            raise DataError(
+                "data.split.official: the data do not say which records are of their training part.",
+                hint='Leave it out (and data.protocol = "authors"), or give the data set as its authors distribute it.',
+            )
+    total, inside = config.train + outside, sum(getattr(config, pair) for pair in PAIRS)
+    if not config.official and (total > 1 + 1e-9 or inside > config.train + 1e-9):
         raise DataError(
             f"data.split: train and non-member parts sum to {total:.3f} (limit 1) and the members of the attack parts "
             f"to {inside:.3f} (limit train = {config.train}).",
             hint="Lower some shares.",
         )
-    if config.official and in_train is None:
-        raise DataError("data.split.official: the data do not say which part a record is of.", hint="Leave it out.")
     generator = np.random.default_rng(config.seed)
     parts: dict[str, list[NDArray[np.int64]]] = {}
     for label in np.unique(y):
@@ -54,23 +60,24 @@ def _deal_class(
     def put(name: str, chunk: NDArray[np.int64]) -> None:
         parts.setdefault(name, []).append(chunk)
 
-    count = len(rows) + (0 if others is None else len(others))
-    sizes = {name: int(share * count) for name, share in non_members}
-    train_size = int(config.train * count)
+    pool = rows if others is None else others
+    sizes = {name: int(share * len(pool)) for name, share in non_members}
+    train_size = int(config.train * len(rows))
     short = [name for name, size in {**sizes, "train": train_size}.items() if size < 1]
     if short:
         smallest = min(getattr(config, name.removesuffix("_non_members")) for name in short)
+        found = f"{len(rows)} records" if others is None else f"{len(rows)} training and {len(others)} test records"
         raise DataError(
-            f"Class {label} has {count} records: none is left for {short[0]}.",
+            f"Class {label} has {found}: none is left for {short[0]}.",
             hint=f"Give at least {int(np.ceil(1 / smallest))} records a class, or raise that part's share.",
         )
-    train, rest = rows[:train_size], rows[train_size:] if others is None else others
-    if len(train) < train_size or len(rest) < sum(sizes.values()):
+    needed = sum(sizes[f"{pair}_non_members"] for pair in PAIRS)
+    if train_size < needed:
         raise DataError(
-            f"data.split.official: class {label} has {len(rows)} records in the training part and {len(rest)} in the test "
-            f"part; the shares ask for {train_size} and {sum(sizes.values())}.",
-            hint="Lower train, or the shares of the others.",
+            f"data.split: class {label} has {train_size} members; the attack parts ask for {needed}.",
+            hint="Raise train, or lower the shares of the attack parts.",
         )
+    train, rest = rows[:train_size], rows[train_size:] if others is None else others
     put("train", train)
     put("quantisation", train[: max(1, int(config.quantisation * train_size))])
     for name, size in sizes.items():

@@ -20,6 +20,7 @@ from sctool.data.npz import read_arrays
 from sctool.errors import DataError
 
 Cells = NDArray[np.str_]
+MAX_CELL = 1000
 MISSING = ("", "?", "NA", "nan", "NaN")
 
 
@@ -72,7 +73,12 @@ def _read_cells(path: Path, header: bool, columns: list[str], delimiter: str, co
         x, y = arrays["x"], arrays["y"]
         if x.ndim != 2 or y.shape != (len(x),) or len(x) == 0:
             raise DataError(f"{path}: x {list(x.shape)}, y {list(y.shape)}; expected [N, F], [N].", hint="Check it.")
-        table = np.column_stack([x.astype(str), y.astype(str)])
+        if max(x.dtype.itemsize, y.dtype.itemsize) > 4 * MAX_CELL:
+            raise DataError(f"{path} has room for over {MAX_CELL} characters a cell, the limit.", hint="Check it.")
+        try:
+            table = np.column_stack([x.astype(str), y.astype(str)])
+        except ValueError as error:
+            raise unreadable(path, error) from error
         return _name_columns(path, table.shape[1], columns), table
     rows = list(_split_rows(path, delimiter, comment))
     if header and rows:
@@ -86,6 +92,8 @@ def _read_cells(path: Path, header: bool, columns: list[str], delimiter: str, co
                 f"{path}, record {number}: {len(row)} cells; expected {len(names)}.",
                 hint="Check the options `delimiter`, `comment` and `columns`; the file may be truncated.",
             )
+    if max(len(cell) for row in rows for cell in row) * 4 * len(rows) * len(names) > MAX_BYTES:
+        raise DataError(f"{path}: its cells take over {MAX_BYTES} bytes as text of one width.", hint="Drop long texts.")
     return names, np.char.strip(np.array(rows, dtype=str))
 
 
@@ -108,6 +116,11 @@ def _split_rows(path: Path, delimiter: str, comment: str) -> Iterator[list[str]]
     kept = (line for line in io.StringIO(text, newline="") if not (comment and line.startswith(comment)))
     try:
         for row in csv.reader(kept, delimiter=delimiter, skipinitialspace=True):
+            if max(map(len, row), default=0) > MAX_CELL:
+                raise DataError(
+                    f"{path} has a cell of over {MAX_CELL} characters, the limit.",
+                    hint="Check the quotes; for texts there is the reader text_csv.",
+                )
             if row and (len(row) > 1 or row[0].strip()):
                 yield row
     except csv.Error as error:

@@ -17,6 +17,7 @@ from sctool.data.encode import number_labels
 from sctool.data.files import read_text, unreadable
 from sctool.errors import DataError
 
+MAX_NAME = 200
 Features = Annotated[int, Field(ge=1, le=2**20)]
 
 
@@ -55,6 +56,11 @@ def _read_rows(path: Path, label: int, header: bool) -> Iterator[tuple[str, str]
                 raise DataError(
                     f"{path}, record {number}: {len(row)} cells; expected {max(width, label + 1, 2)}.",
                     hint="Expected a class and texts, in quotes; the file may be truncated.",
+                )
+            if len(row[label]) > MAX_NAME:
+                raise DataError(
+                    f"{path}, record {number}: its class has {len(row[label])} characters; the limit is {MAX_NAME}.",
+                    hint="Check the option `label`: which column, from 0, holds the class.",
                 )
             yield row[label].strip(), " ".join(row[:label] + row[label + 1 :])
     except csv.Error as error:

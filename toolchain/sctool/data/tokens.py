@@ -19,8 +19,9 @@ def read_tokens(path: Path, features: Features = 1024, words: Words = "hashed") 
     flat, lengths, vocab = arrays["x"], arrays["length"], arrays["vocab"]
     whole = all(a.ndim == 1 and a.dtype.kind in "iu" for a in (flat, lengths, arrays["y"]))
     if (
-        not whole or vocab.ndim != 1 or vocab.dtype.kind != "U" or len(flat) == 0 or len(lengths) != len(arrays["y"])
-        or int(lengths.min()) < 0 or int(lengths.sum()) != len(flat) or not 0 <= flat.min() <= flat.max() < len(vocab)
+        not whole or vocab.ndim != 1 or vocab.dtype.kind != "U" or 0 in (len(flat), len(lengths))
+        or len(lengths) != len(arrays["y"]) or not 0 <= lengths.min() <= lengths.max() <= len(flat)
+        or int(lengths.sum()) != len(flat) or not 0 <= flat.min() <= flat.max() < len(vocab)
     ):  # fmt: skip
         raise DataError(
             f"{path}: x, length, y and vocab do not fit together.",

@@ -27,7 +27,10 @@ class ModelConfig(Section):
 
 
 class SplitConfig(Section):
-    """Shares of all records; they sum to at most 1. Each attack part is half members (taken from train)."""
+    """Shares of all records; they sum to at most 1. Each attack part is half members (taken from train).
+
+    With `official`, train is a share of the set's training part, and the others are shares of its test part.
+    """
 
     seed: int = 0
     train: Share = 0.34
@@ -146,6 +149,12 @@ class CompressConfig(Section):
     rule_options: dict[str, float] = Field(default_factory=dict)
     early_stopping: bool = Field(
         True, description="Test on through the final training, and end with the best model of all tests."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = Field(
+        None, examples=["auto"], description="auto: CUDA where there is some, else the CPU."
+    )
+    autocast: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, examples=["float32"], description="Precision of forward passes in training; weights stay float32."
     )
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         5.0, description="A stopped run goes on from its last checkpoint: sctool compress --resume."

@@ -20,6 +20,9 @@ class EagerSession:
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [B, ...] -> logits float32 [B, C]."""
+        first = next(self._model.parameters(), None)
+        device = "cpu" if first is None else first.device
         with torch.no_grad():
-            chunks = [self._model(torch.from_numpy(batch[i : i + BATCH])) for i in range(0, len(batch), BATCH)]
-        return np.asarray(torch.cat(chunks).float().numpy())
+            parts = (torch.from_numpy(batch[i : i + BATCH]).to(device) for i in range(0, len(batch), BATCH))
+            chunks = [self._model(part).float().cpu() for part in parts]
+        return np.asarray(torch.cat(chunks).numpy())

@@ -54,19 +54,18 @@ class AdversarialRegularisation:
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
         self._train_attack(state, x[rows], y[rows])
-        state.model.zero_grad(set_to_none=True)
-        logits = state.model(x[rows])
+        logits = state.forward(x[rows])
         gain = functional.logsigmoid(membership_logits(state.extras, logits, y[rows])).mean()
         value = self.loss(logits, y[rows], epoch) + self.strength * gain
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.detach()
+        return state.backward(value)
 
     def _train_attack(self, state: TrainingState, x: Tensor, y: Tensor) -> None:
         """Descend -G on members x [B, ...], y [B] and as many reference records."""
         state.model.eval()
         members = _predict(state.model, x)
         if STEPS not in state.extras:
-            state.extras.update(_start_attack(members.shape[1], self.hidden, members.dtype))
+            fresh = _start_attack(members.shape[1], self.hidden, members.dtype)
+            state.extras.update({key: value.to(members.device) for key, value in fresh.items()})
         for _ in range(self.attack_steps):
             drawn = torch.randint(len(self.x_ref), (len(x),))
             logits = torch.cat([members, _predict(state.model, self.x_ref[drawn])])

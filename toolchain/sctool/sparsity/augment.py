@@ -2,7 +2,7 @@
 
 Each takes inputs [B, ...] and gives as many, and, where it mixes records, how much of each input is its own and who the
 partner is. A model that never sees a member as it is has less of it to remember; the attack tests use the records as
-they are. All draw from torch's global generator, which the trainer seeds for each step.
+they are. All draw from torch's global generator, which the trainer seeds for each step, and so on the CPU: devices agree.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def make_cutmix(alpha: float) -> Augmentation:
             spans = [_draw_span(side, edge) for side in sides]
             own[tuple(spans)] = False
             share = float(own.float().mean())
-        return Batch(torch.where(own, x, x[partner]), share, partner)
+        return Batch(torch.where(own.to(x.device), x, x[partner]), share, partner)
 
     return cutmix
 
@@ -68,12 +68,12 @@ def make_mixup(alpha: float) -> Augmentation:
 
 def make_erase(probability: float) -> Augmentation:
     """Each value is zero with `probability`, the others stay as they are."""
-    return lambda x: Batch(x * (torch.rand(x.shape) >= probability))
+    return lambda x: Batch(x * (torch.rand(x.shape) >= probability).to(x.device))
 
 
 def make_noise(deviation: float) -> Augmentation:
     """Normal noise of this standard deviation on each value."""
-    return lambda x: Batch(x + deviation * torch.randn(x.shape))
+    return lambda x: Batch(x + deviation * torch.randn(x.shape).to(x.device))
 
 
 def make_shift(most: float) -> Augmentation:
@@ -88,6 +88,7 @@ def make_shift(most: float) -> Augmentation:
         for axis in axes:
             steps = torch.randint(-int(most), int(most) + 1, (len(x),))
             place = torch.arange(x.shape[axis]) - steps.unsqueeze(1)
+            place = place.to(x.device)
             inside = (place >= 0) & (place < x.shape[axis])
             shape = [len(x)] + [1] * (x.ndim - 1)
             shape[axis] = x.shape[axis]
@@ -106,7 +107,7 @@ def make_flip(probability: float) -> Augmentation:
             raise ConfigError(
                 f"Augmentation flip needs images; the records have shape {list(x.shape[1:])}.", hint=_HINT
             )
-        turned = (torch.rand(len(x)) < probability).view(-1, 1, 1, 1)
+        turned = (torch.rand(len(x)) < probability).view(-1, 1, 1, 1).to(x.device)
         return Batch(torch.where(turned, x.flip(3), x))
 
     return flip

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sctool.sparsity.device import device_of
 from sctool.sparsity.maskable import MASKABLE_LAYERS
 
 
@@ -32,7 +33,7 @@ def count_positions(model: nn.Module, input_shape: Sequence[int]) -> dict[str, i
     was_training = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, *input_shape))
+            model.eval()(torch.zeros(1, *input_shape, device=device_of(model)))
     finally:
         model.train(was_training)
         for handle in hooks:

@@ -31,12 +31,10 @@ class Backpropagate:
     augment: Augmentation | None = None
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
-        state.model.zero_grad(set_to_none=True)
         batch = self.augment(x[rows]) if self.augment else Batch(x[rows])
-        logits = state.model(batch.x)
+        logits = state.forward(batch.x)
         value = batch.mix(lambda chosen: self.loss(logits, y[chosen], epoch), rows)
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.detach()
+        return state.backward(value)
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,10 @@ class Distil:
     augment: Augmentation | None = None
 
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
-        state.model.zero_grad(set_to_none=True)
         batch = self.augment(x[rows]) if self.augment else Batch(x[rows])
-        logits = state.model(batch.x)
+        logits = state.forward(batch.x)
         value = batch.mix(lambda chosen: self._objective(logits, y[chosen], self.teacher[chosen]), rows)
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.detach()
+        return state.backward(value)
 
     def _objective(self, logits: Tensor, y: Tensor, teacher: Tensor) -> Tensor:
         target = (teacher / self.temperature).softmax(1)

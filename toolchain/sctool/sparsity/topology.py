@@ -30,7 +30,7 @@ def magnitude_masks(weights: Mapping[str, Tensor], counts: Counts) -> Masks:
     masks = {}
     for name, weight in weights.items():
         order = weight.abs().flatten().argsort(descending=True, stable=True)
-        mask = torch.zeros(weight.numel(), dtype=torch.bool)
+        mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
         mask[order[: counts[name]]] = True
         masks[name] = mask.view(weight.shape)
     return masks

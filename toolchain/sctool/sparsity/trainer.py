@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sctool.errors import TrainingError
+from sctool.sparsity.device import HALF_SCALE, autocast, device_of
 from sctool.sparsity.evidence import LayerEvidence
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.rules import Backpropagate, GradientRule
@@ -34,7 +35,8 @@ class TrainingState:
     """A model, its masks, the momentum buffers and the step: all that a candidate inherits from its parent.
 
     `momenta`: of the dense gradients, outside the masks too; a weight that grows begins with none.
-    `fired`: masks of all positions that ever held a weight; `extras`: what a gradient rule remembers, by name.
+    `fired`: masks of all positions that ever held a weight; `extras`: what a gradient rule remembers, by name;
+    `precision`: what forward passes are autocast to. All tensors are on the model's device.
     """
 
     model: nn.Module
@@ -43,6 +45,7 @@ class TrainingState:
     fired: Masks
     step: int = 0
     extras: dict[str, Tensor] = field(default_factory=dict)
+    precision: torch.dtype | None = None
 
     @property
     def exploration(self) -> float:
@@ -58,13 +61,32 @@ class TrainingState:
             {name: mask.clone() for name, mask in self.fired.items()},
             self.step,
             {name: value.clone() for name, value in self.extras.items()},
+            self.precision,
         )
 
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, ...] -> logits float32 [B, C]."""
+        with autocast(x.device, self.precision):
+            logits: Tensor = self.model(x)
+        return logits.float()
 
-def start_training(model: nn.Module, masks: Masks) -> TrainingState:
+    def backward(self, value: Tensor) -> Tensor:
+        """Fill `.grad` of the model with the gradients of `value`; returns it, detached."""
+        self.model.zero_grad(set_to_none=True)
+        scale = HALF_SCALE if self.precision == torch.float16 else 1.0
+        (value * scale if scale != 1 else value).backward()  # type: ignore[no-untyped-call]
+        if scale != 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.div_(scale)
+        return value.detach()
+
+
+def start_training(model: nn.Module, masks: Masks, precision: torch.dtype | None = None) -> TrainingState:
     """The state before the first step: weights outside the masks are set to zero."""
     momenta = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
-    state = TrainingState(model, masks, momenta, {name: mask.clone() for name, mask in masks.items()})
+    masks = {name: mask.to(device_of(model)) for name, mask in masks.items()}
+    state = TrainingState(model, masks, momenta, {name: mask.clone() for name, mask in masks.items()}, 0, {}, precision)
     apply_masks(state)
     return state
 
@@ -90,7 +112,7 @@ def train_until(
     rule = rule or Backpropagate()
     parameters = dict(state.model.named_parameters())
     state.model.train()
-    total, steps = torch.zeros(()), end - state.step
+    total, steps = torch.zeros((), device=device_of(state.model)), end - state.step
     with torch.random.fork_rng(devices=[]):
         while state.step < end:
             torch.manual_seed(settings.noise_seed + state.step)
@@ -114,17 +136,19 @@ def _update_parameters(state: TrainingState, parameters: dict[str, nn.Parameter]
     The momentum is of the dense gradient, as Dettmers & Zettlemoyer (2019) grow by it.
     """
     rate = learning_rate_at(state.step, settings.total_steps, settings.learning_rate, settings.schedule)
+    known = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+    names, gradients = list(known), list(known.values())
+    values = [parameters[name].data for name in names]
+    buffers = [state.momenta[name] for name in names]
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.grad is None:
-                continue
-            gradient = parameter.grad.add(parameter, alpha=settings.weight_decay)
-            buffer = state.momenta[name]
-            buffer.mul_(settings.momentum).add_(gradient)
-            gradient.add_(buffer, alpha=settings.momentum)
+        torch._foreach_add_(gradients, values, alpha=settings.weight_decay)
+        torch._foreach_mul_(buffers, settings.momentum)
+        torch._foreach_add_(buffers, gradients)
+        torch._foreach_add_(gradients, buffers, alpha=settings.momentum)
+        for name, gradient in zip(names, gradients, strict=True):
             if name in state.masks:
                 gradient.mul_(state.masks[name])
-            parameter.sub_(gradient, alpha=rate)
+        torch._foreach_sub_(values, gradients, alpha=rate)
 
 
 def dense_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Masks:
@@ -156,18 +180,21 @@ def change_topology(
     state: TrainingState, gradients: RoundGradients, *, drop: str, grow: str, fraction: float,
     generator: torch.Generator,
 ) -> None:  # fmt: skip
-    """One drop x grow update of every masked layer of `state`, in place; grown weights start at zero, at rest."""
+    """One drop x grow update of every masked layer of `state`, in place; grown weights start at zero, at rest.
+
+    Decided on the CPU, whatever the device: every device grows the same positions.
+    """
     parameters = dict(state.model.named_parameters())
     for name in sorted(state.masks):
+        gradient, device = gradients.training[name].cpu(), parameters[name].device
         evidence = LayerEvidence(
-            parameters[name].detach(), state.masks[name], gradients.training[name],
-            state.momenta[name] + gradients.training[name], state.fired[name],
-            gradients.members[name] if gradients.members else None,
-            gradients.non_members[name] if gradients.non_members else None,
+            parameters[name].detach().cpu(), state.masks[name].cpu(), gradient, state.momenta[name].cpu() + gradient,
+            state.fired[name].cpu(),
+            gradients.members[name].cpu() if gradients.members else None,
+            gradients.non_members[name].cpu() if gradients.non_members else None,
         )  # fmt: skip
-        state.masks[name], grown = update_topology(
-            evidence, drop=drop, grow=grow, fraction=fraction, generator=generator
-        )
+        mask, grown = update_topology(evidence, drop=drop, grow=grow, fraction=fraction, generator=generator)
+        state.masks[name], grown = mask.to(device), grown.to(device)
         state.fired[name] = state.fired[name] | grown
         state.momenta[name].masked_fill_(grown, 0.0)
     apply_masks(state)

@@ -32,13 +32,13 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest)
 
 
-def load_records(bundle: Bundle, source: str | None) -> tuple[Dataset, MembershipSplit]:
+def load_records(bundle: Bundle, source: str | None, run: Run | None) -> tuple[Dataset, MembershipSplit]:
     """The data set and split that the bundle's manifest names, rebuilt and held against the split's hash.
 
-    DataError where the data are not those of the run.
+    The files of a recipe are looked up where `run` found them: its data.root. DataError where the data are not those of the run.
     """
     name = source or str(bundle.manifest.data["source"])
-    data = load_dataset(name)
+    data = load_dataset(name, run.config.data.root if run and not source else None)
     split = make_split(data.y, SplitConfig.model_validate(bundle.manifest.split["shares"]), data.in_train)
     expected = str(bundle.manifest.split["sha256"])
     if split.sha256 != expected or list(data.x.shape[1:]) != list(bundle.manifest.data["input_shape"]):

@@ -72,7 +72,9 @@ def write_checkpoint(path: Path, state: SearchState, identity: dict[str, str]) -
     for name, training in _name_states(state).items():
         parts = (training.model.state_dict(), training.masks, training.momenta, training.fired, training.extras)
         for part, values in zip(_PARTS, parts, strict=True):
-            tensors |= {f"{name}/{part}/{key}": value.detach().contiguous().clone() for key, value in values.items()}
+            tensors |= {
+                f"{name}/{part}/{key}": value.detach().cpu().contiguous().clone() for key, value in values.items()
+            }
     if state.soft is not None:
         tensors["search/soft/labels"] = state.soft.clone()
     header = {
@@ -159,11 +161,17 @@ def _restore(header: dict[str, Any], tensors: dict[str, Tensor], experiment: Exp
         for key, value in tensors.items():
             owner, part, parameter = key.split("/", 2)
             if owner == name:
-                parts[part][parameter] = value
+                parts[part][parameter] = value.to(experiment.device)
         model = experiment.build()
         model.load_state_dict(parts["model"])
         return TrainingState(
-            model, parts["masks"], parts["momenta"], parts["fired"], int(header["steps"][name]), parts["extras"]
+            model,
+            parts["masks"],
+            parts["momenta"],
+            parts["fired"],
+            int(header["steps"][name]),
+            parts["extras"],
+            experiment.precision,
         )
 
     state = SearchState(

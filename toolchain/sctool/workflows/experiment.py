@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sctool.data.dataset import Dataset
@@ -15,6 +17,7 @@ from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import MembershipSplit
 from sctool.models.build import build_model
 from sctool.runtimes.eager import EagerSession
+from sctool.sparsity.device import PRECISIONS, choose_device, place_model, place_records
 from sctool.sparsity.losses import LossSpec
 from sctool.sparsity.order import mix_seed, seed_generator
 from sctool.sparsity.trainer import TrainingSettings
@@ -35,6 +38,11 @@ class Experiment:
     split: MembershipSplit
     x: Tensor
     y: Tensor
+    device: torch.device
+
+    def records(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """x [n, ...], y [n] of these rows of the data set, on the device."""
+        return _take(self.data, rows, self.device)
 
     def settings(self, total_steps: int, loss: LossSpec) -> TrainingSettings:
         c = self.config.compress
@@ -45,10 +53,16 @@ class Experiment:
         )  # fmt: skip
 
     def build(self) -> nn.Module:
-        return build_model(
+        """The model with its first weights, on the device."""
+        model = build_model(
             self.config.model.source, self.config.model.options,
             input_shape=self.data.x.shape[1:], classes=self.data.classes, seed=self.config.compress.seed,
         )  # fmt: skip
+        return place_model(model, self.device)
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        return PRECISIONS[self.config.compress.autocast or "float32"]
 
     def generator(self, *purpose: int) -> torch.Generator:
         return seed_generator(self.config.compress.seed, *purpose)
@@ -69,5 +83,10 @@ def prepare_experiment(config: Config) -> Experiment:
     data = load_dataset(config.data.source, config.data.root)
     shares = resolve_split(config.data)
     split = make_split(data.y, shares, data.in_train)
-    rows = torch.from_numpy(split["train"])
-    return Experiment(config, data, shares, split, torch.from_numpy(data.x)[rows], torch.from_numpy(data.y)[rows])
+    device = choose_device(config.compress.device)
+    return Experiment(config, data, shares, split, *_take(data, split["train"], device), device)
+
+
+def _take(data: Dataset, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+    x, y = torch.from_numpy(data.x[rows]), torch.from_numpy(data.y[rows])
+    return place_records(x, device), y.to(device)

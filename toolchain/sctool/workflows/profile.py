@@ -31,8 +31,8 @@ def profile(
     and DeviceError where the measuring process fails.
     """
     bundle = open_bundle(path)
-    data, split = load_records(bundle, data_source)
     origin = find_run(bundle, None)
+    data, split = load_records(bundle, data_source, origin)
     base = origin.config.profile if origin else ProfileConfig()
     given = {"threads": threads, "repeats": repeats, "iterations": iterations, "warm_up": warm_up}
     settings = base.model_copy(update={key: value for key, value in given.items() if value is not None})

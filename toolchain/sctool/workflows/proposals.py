@@ -148,7 +148,6 @@ def _round_gradients(
         return RoundGradients(training)
     sides: list[dict[str, Tensor]] = []
     for side in ("members", "non_members"):
-        chosen = torch.from_numpy(experiment.split[f"attack_fit_{side}"][:GRADIENT_RECORDS])
-        x, y = torch.from_numpy(experiment.data.x)[chosen], torch.from_numpy(experiment.data.y)[chosen]
+        x, y = experiment.records(experiment.split[f"attack_fit_{side}"][:GRADIENT_RECORDS])
         sides.append(dense_gradients(trunk.model, x, y))
     return RoundGradients(training, *sides)

@@ -54,7 +54,7 @@ def start_dense(experiment: Experiment) -> TrainingState:
     given = experiment.config.compress.dense_checkpoint
     if given:
         load_checkpoint(model, Path(given))
-    return start_training(model, {})
+    return start_training(model, {}, experiment.precision)
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
@@ -79,11 +79,11 @@ def start_random(experiment: Experiment) -> TrainingState:
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(parameters[name].shape) for name in counts}
     if experiment.config.compress.density_schedule == "gradual":
-        return start_training(model, _everything(shapes))
+        return start_training(model, _everything(shapes), experiment.precision)
     masks = random_masks(shapes, counts, experiment.generator(INITIAL_MASKS))
     if experiment.config.compress.initialisation == "sparse_he":
         draw_weights({name: parameters[name] for name in masks}, masks, experiment.generator(INITIAL_WEIGHTS))
-    return start_training(model, masks)
+    return start_training(model, masks, experiment.precision)
 
 
 def draw_weights(weights: dict[str, nn.Parameter], masks: Masks, generator: torch.Generator) -> None:
@@ -106,8 +106,9 @@ def start_from_dense(experiment: Experiment, dense: TrainingState) -> TrainingSt
     parameters = dict(model.named_parameters())
     weights = {name: parameters[name].detach() for name in counts}
     if experiment.config.compress.density_schedule == "gradual":
-        return start_training(model, _everything({name: tuple(w.shape) for name, w in weights.items()}))
-    return start_training(model, magnitude_masks(weights, counts))
+        everything = _everything({name: tuple(w.shape) for name, w in weights.items()})
+        return start_training(model, everything, experiment.precision)
+    return start_training(model, magnitude_masks(weights, counts), experiment.precision)
 
 
 def _everything(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ def teacher_records(experiment: Experiment, number: int) -> tuple[Tensor, Tensor
 def add_predictions(experiment: Experiment, soft: Tensor, teacher: TrainingState, number: int) -> None:
     """Add the teacher's share of the soft labels [N, C] of the records that it did not see, in place."""
     rows = deal_out(experiment)[number].nonzero().flatten()
-    logits = EagerSession(teacher.model.eval()).run(experiment.x[rows].numpy())
+    logits = EagerSession(teacher.model.eval()).run(experiment.x[rows].cpu().numpy())
     soft[rows] += torch.from_numpy(logits).softmax(1) / experiment.config.compress.teachers_without
 
 

@@ -52,8 +52,7 @@ def training_records(experiment: Experiment, purpose: int) -> tuple[Tensor, Tens
     """x [N, ...], y [N] that steps of `purpose` see: the members, or, for DMP's student, reference records."""
     if experiment.config.compress.rule != "dmp" or purpose != SPARSE_ORDER:
         return experiment.x, experiment.y
-    rows = torch.from_numpy(np.concatenate([experiment.split[part] for part in REFERENCE_PARTS]))
-    return torch.from_numpy(experiment.data.x)[rows], torch.from_numpy(experiment.data.y)[rows]
+    return experiment.records(np.concatenate([experiment.split[part] for part in REFERENCE_PARTS]))
 
 
 def create_order(experiment: Experiment, purpose: int) -> DataOrder:
@@ -72,14 +71,14 @@ def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState, so
     """The rule of compress.rule, training on `loss`; `dense` is the teacher of "distil", `soft` are soft labels."""
     config = experiment.config.compress
     if loss.name == SOFT and soft is not None:
-        target = soften(soft, config.teacher_temperature)
+        target = soften(soft, config.teacher_temperature).to(experiment.device)
         return Distil(target, min(loss.strength, 1.0), augment=loss.build_augmentation())
     build, augment = loss.build(config.label_smoothing), loss.build_augmentation()
     options = read_rule_options(config.rule, config.rule_options)
     if config.rule in ("distil", "dmp"):
         x, _ = training_records(experiment, SPARSE_ORDER)
-        teacher = EagerSession(dense.model.eval()).run(np.asarray(x))
-        return Distil(torch.from_numpy(teacher), options.get("hard", 0.0), options["temperature"], augment)
+        teacher = torch.from_numpy(EagerSession(dense.model.eval()).run(x.cpu().numpy())).to(experiment.device)
+        return Distil(teacher, options.get("hard", 0.0), options["temperature"], augment)
     if config.rule == "private":
         from sctool.sparsity.private import PrivateGradient
 
@@ -89,8 +88,7 @@ def create_rule(experiment: Experiment, loss: LossSpec, dense: TrainingState, so
     if config.rule == "adversarial":
         from sctool.sparsity.adversarial import AdversarialRegularisation
 
-        rows = torch.from_numpy(experiment.split["attack_fit_non_members"])
-        x, y = torch.from_numpy(experiment.data.x)[rows], torch.from_numpy(experiment.data.y)[rows]
+        x, y = experiment.records(experiment.split["attack_fit_non_members"])
         return AdversarialRegularisation(
             x, y, strength=options["strength"], attack_steps=int(options["attack_steps"]),
             attack_rate=options["attack_rate"], loss=build,

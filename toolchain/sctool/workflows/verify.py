@@ -59,8 +59,8 @@ def verify(
     shows that the split itself gives members away. A leak is no exception here: the record's verdict says "leak".
     """
     bundle = open_bundle(path)
-    data, split = load_records(bundle, data_source)
     origin = find_run(bundle, run)
+    data, split = load_records(bundle, data_source, origin)
     config = origin.config if origin else Config()
     limits = (gates or Gates()).over(config.verify)
     columns: list[_Column] = []
