@@ -18,7 +18,17 @@ from sctool.errors import ConfigError, DataError
 from sctool.resources import list_resources
 
 RECIPES = list_resources("calibration")
-WITH_AUTHORS = ["cifar10", "cifar100", "fashion_mnist", "mnist", "tiny_imagenet"]
+OFFICIAL: dict[str, tuple[list[int], list[int]]] = {
+    "mnist": (
+        [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+        [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+    ),
+    "fashion_mnist": ([6000] * 10, [1000] * 10),
+    "cifar10": ([5000] * 10, [1000] * 10),
+    "cifar100": ([500] * 100, [100] * 100),
+    "tiny_imagenet": ([500] * 200, [50] * 200),
+}
+"""Records of each class in the official training and test parts."""
 
 
 @pytest.fixture(params=sorted(RECIPES))
@@ -36,19 +46,22 @@ def test_it_is_whole(recipe: Recipe) -> None:
 @pytest.mark.parametrize("protocol", ["design", "authors"])
 def test_its_splits_add_up(recipe: Recipe, protocol: str) -> None:
     config = DataConfig.model_validate({"source": recipe.name, "protocol": protocol})
-    if protocol == "authors" and recipe.name not in WITH_AUTHORS:
+    if protocol == "authors" and recipe.name not in OFFICIAL:
         with pytest.raises(ConfigError, match="no split of the authors"):
             resolve_split(config)
         return
     shares = resolve_split(config)
-    others = shares.validation + shares.test + sum(getattr(shares, pair) for pair in PAIRS)
-    assert shares.train + others <= 1 + 1e-9 and sum(getattr(shares, pair) for pair in PAIRS) <= shares.train + 1e-9
+    train, test = OFFICIAL.get(recipe.name, ([500, 600], [100, 120]))
+    y = np.concatenate([np.repeat(np.arange(len(train)), train), np.repeat(np.arange(len(test)), test)])
+    in_train = np.arange(len(y)) < sum(train)
+    split = make_split(y, shares, in_train)
+    members = {pair: split[f"{pair}_members"] for pair in PAIRS}
+    assert all(len(rows) == len(split[f"{pair}_non_members"]) for pair, rows in members.items())
     if protocol == "authors":
-        y = np.tile(np.arange(10), 6000).astype(np.int64)
-        members = {"mnist": 6 / 7, "fashion_mnist": 6 / 7, "tiny_imagenet": 10 / 11}.get(recipe.name, 5 / 6)
-        in_train = np.arange(len(y)) < round(members * 6000) * 10
-        split = make_split(y, shares, in_train)
-        assert len(split["train"]) >= 0.999 * in_train.sum()
+        assert np.array_equal(split["train"], np.flatnonzero(in_train))
+        outside = sum(len(rows) for part, rows in split.parts.items() if "non_members" in part)
+        outside += len(split["validation"]) + len(split["test"])
+        assert 0.95 * sum(test) < outside <= sum(test)
 
 
 def test_missing_data_are_told_with_the_places_and_the_way(recipe: Recipe, tmp_path: Path) -> None:
@@ -60,7 +73,11 @@ def test_missing_data_are_told_with_the_places_and_the_way(recipe: Recipe, tmp_p
     assert str(tmp_path / recipe.sources[0].path) in str(caught.value) and recipe.obtain in str(caught.value.hint)
 
 
-RECORDS = {"location30": 5010, "uci_har": 5351, "fashion_mnist": 30_000, "adult": 48_842, "cifar10": 29_760}
+RECORDS = {
+    "location30": 5010, "uci_har": 5351, "fashion_mnist": 30_000, "adult": 48_842, "cifar10": 29_760,
+    "agnews": 127_600,
+}  # fmt: skip
+LABELS = {"uci_har": "laying", "fashion_mnist": "ankle boot", "cifar10": "truck", "agnews": "sci/tech"}
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +101,9 @@ def test_real_data(unpacked: Path, name: str) -> None:
         pytest.skip(f"no {name} in {unpacked}")
     data = load_dataset(name, str(unpacked))
     assert len(data.y) >= RECORDS[name] and np.isfinite(data.x).all()
+    assert data.labels[-1] == LABELS.get(name, data.labels[-1]) and len(data.labels) == data.y.max() + 1
     split = make_split(data.y, resolve_split(DataConfig(source=name)), data.in_train)
-    members = {"location30": 1500, "uci_har": 1000, "fashion_mnist": 2000, "adult": 10_000, "cifar10": 5000}[name]
+    members = {"location30": 1500, "uci_har": 1000, "fashion_mnist": 2000, "cifar10": 5000}.get(name, 10_000)
     if len(data.y) == RECORDS[name]:
         assert len(split["train"]) == pytest.approx(members, rel=0.01)
 
@@ -140,7 +158,11 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ('label = "y", ', "", "option label: Field required"),
         ('path = "none.npz"', "", "needs a path"),
         ("std = [0.5, 4.0]", "std = [0.5]", "one number a channel"),
-        ("divide = 2", "divide = 0", "greater than 0"),
+        ("std = [0.5, 4.0]", "std = [0.5, 0]", r"normalisation\.std\.1"),
+        ("mean = [1.0, 2.0]", "mean = [1.0, nan]", r"normalisation\.mean\.1"),
+        ("divide = 2", "divide = 0", "greater than or equal to"),
+        ("divide = 2", "divide = inf", "less than or equal to"),
+        ("shape = [2, 2]", "shape = [-2, -2]", "greater than 0"),
         ("train = 0.4", "trian = 0.4", "Extra inputs"),
         ('name = "own"', "name", "Cannot read recipe"),
     ],
@@ -164,6 +186,17 @@ def test_roots_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SCTOOL_DATA", "named")
     assert load_dataset("location30").x[0, 0] == 1
     assert load_dataset("location30", "given").x[0, 0] == 0
+    monkeypatch.setenv("SCTOOL_DATA", f"nowhere{os.pathsep}named")
+    np.savez(tmp_path / "named" / "fashion_mnist.npz", x=np.full((10, 28, 28), 51), y=np.arange(10))
+    (tmp_path / "data" / "fashion_mnist").mkdir()
+    data = load_dataset("fashion_mnist")  # A stronger root wins, in whatever form it holds the set.
+    assert data.x.shape == (10, 1, 28, 28) and np.allclose(data.x, 0.2) and data.labels[9] == "ankle boot"
+    with pytest.raises(DataError, match=r"9 classes, not 10"):
+        np.savez(tmp_path / "named" / "fashion_mnist.npz", x=np.ones((9, 28, 28)), y=np.arange(9))
+        load_dataset("fashion_mnist")
+    with pytest.raises(DataError, match=r"records of shape \[27\], not \[1, 28, 28\]"):
+        np.savez(tmp_path / "named" / "fashion_mnist.npz", x=np.ones((10, 27)), y=np.arange(10))
+        load_dataset("fashion_mnist")
 
 
 def test_a_protocol_needs_a_recipe() -> None:

@@ -62,18 +62,25 @@ def test_official_parts_are_kept_apart() -> None:
     y = np.tile(np.arange(3), 200).astype(np.int64)
     in_train = np.random.default_rng(0).permutation(np.repeat([True, False], [400, 200]))
     shares = SplitConfig(
-        official=True, train=0.55, validation=0.04, test=0.04, attack_fit=0.03, attack_select=0.03, audit_fit=0.03,
-        audit=0.03,
+        official=True, train=0.95, validation=0.1, test=0.1, attack_fit=0.15, attack_select=0.15, audit_fit=0.2,
+        audit=0.3,
     )  # fmt: skip
     split = make_split(y, shares, in_train)
     for part, rows in split.parts.items():
         inside = part in ("train", "quantisation") or (part.endswith("_members") and "non" not in part)
         assert (in_train[rows] == inside).all(), part
-    assert len(split["train"]) == sum(int(0.55 * 200) for _ in range(3))
-    with pytest.raises(DataError, match="ask for"):
-        make_split(y, shares.model_copy(update={"train": 0.75, "validation": 0.01}), in_train)
-    with pytest.raises(DataError, match="do not say which part"):
+    inside, outside = np.bincount(y[in_train]), np.bincount(y[~in_train])
+    assert len(split["train"]) == sum(int(0.95 * n) for n in inside)
+    assert len(split["audit_members"]) == len(split["audit_non_members"]) == sum(int(0.3 * n) for n in outside)
+    assert len({*split["train"], *split["quantisation"]}) == len(split["train"])
+    with pytest.raises(DataError, match=r"class 0 has \d+ members; the attack parts ask for"):
+        make_split(y, shares.model_copy(update={"train": 0.2}), in_train)
+    with pytest.raises(DataError, match=r"non-member parts sum to 1\.100"):
+        make_split(y, shares.model_copy(update={"validation": 0.2}), in_train)
+    with pytest.raises(DataError, match="do not say which records"):
         make_split(y, shares)
+    with pytest.raises(DataError, match=r"Class 2 has \d+ training and 0 test records"):
+        make_split(y, shares, in_train | (y == 2))
 
 
 def test_the_split_of_the_digits_stays_what_it_was() -> None:

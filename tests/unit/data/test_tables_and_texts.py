@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,37 @@ def test_uci_har_as_distributed(tmp_path: Path) -> None:
     assert data.labels == ["walking", "sitting"] and data.y.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]
     people = read_uci_har(tmp_path, label="subject")
     assert people.labels == ["person 3", "person 5"] and people.y.tolist() == [0] * 6 + [1] * 4
+
+
+def test_uci_har_from_its_zip_and_the_zip_around_it(tmp_path: Path) -> None:
+    root = tmp_path / "UCI HAR Dataset"
+    x = write_har(root, overlap=False)
+    inner, outer = tmp_path / "UCI HAR Dataset.zip", tmp_path / "human.zip"
+    with zipfile.ZipFile(inner, "w") as archive:
+        for path in sorted(root.rglob("*.txt")):
+            archive.write(path, path.relative_to(tmp_path))
+            archive.writestr(f"__MACOSX/{path.relative_to(tmp_path).parent}/._{path.name}", b"\x00")
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.write(inner, inner.name)
+        archive.writestr("UCI HAR Dataset.names", "...")
+    for path in (root, inner, outer):
+        data = read_uci_har(path)
+        assert np.allclose(data.x, x, atol=1e-6) and data.labels == ["walking", "sitting"], path
+    outer.write_bytes(inner.read_bytes()[:-300])
+    with pytest.raises(DataError, match=r"Cannot read .*human\.zip"):
+        read_uci_har(outer)
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.write(root / "train" / "y_train.txt", "train/y_train.txt")
+    with pytest.raises(DataError, match=r"No train/subject_train\.txt in .*human\.zip"):
+        read_uci_har(outer)
+
+
+@pytest.mark.parametrize("text", ["nan\n", "1.5\n", "0\n", "1e300\n"])
+def test_activities_that_are_no_numbers_from_one(tmp_path: Path, text: str) -> None:
+    write_har(tmp_path, overlap=False)
+    (tmp_path / "train" / "y_train.txt").write_text(text * 6)
+    with pytest.raises(DataError, match=r"y_train\.txt holds other than whole numbers"):
+        read_uci_har(tmp_path)
 
 
 def test_overlapping_windows_go_within_a_chain(tmp_path: Path) -> None:

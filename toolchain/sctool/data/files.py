@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from sctool.errors import DataError
 
@@ -30,21 +31,30 @@ def read_file(path: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
             raise OSError("it is no file")
         with path.open("rb") as file:
             if path.suffix == ".gz":
-                content = gzip.GzipFile(fileobj=file).read(limit + 1)
+                content = _read_up_to(gzip.GzipFile(fileobj=file), limit + 1)
             elif path.suffix == ".xz":
                 unpack = lzma.LZMADecompressor(memlimit=2**29)
-                content = unpack.decompress(file.read(limit + 1), max_length=limit + 1)
+                content = unpack.decompress(_read_up_to(file, limit + 1), max_length=limit + 1)
                 if not unpack.eof and len(content) <= limit:
                     raise EOFError("it ends too early")
                 if unpack.unused_data.strip(b"\0"):
                     raise ValueError("something follows the end of the .xz stream")
             else:
-                content = file.read(limit + 1)
+                content = _read_up_to(file, limit + 1)
     except _DAMAGE as error:
         raise unreadable(path, error) from error
     if len(content) > limit:
         raise DataError(f"{path} holds more than {limit} bytes, the limit.", hint="Is this the right file?")
     return content
+
+
+def _read_up_to(stream: IO[bytes] | gzip.GzipFile, count: int) -> bytes:
+    """At most `count` bytes, in pieces: one read of so many would take the memory for all of them at once."""
+    pieces: list[bytes] = []
+    while count > 0 and (piece := stream.read(min(count, 2**20))):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
 
 
 def read_text(path: Path, *, limit: int = MAX_FILE_BYTES) -> str:

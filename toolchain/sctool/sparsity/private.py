@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ class PrivateGradient:
     changes rounding, and what a model with dropout draws.
     """
 
+    needs_dense_weights: ClassVar[bool] = True
     clip: float
     noise_multiplier: float
     expected_batch: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -15,12 +16,16 @@ from sctool.sparsity.evidence import LayerEvidence
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.rules import Backpropagate, GradientRule
 from sctool.sparsity.schedule import learning_rate_at
+from sctool.sparsity.sparse_linear import Plan, SparseWeight, find_sparse_layers, run_sparsely, runs_alike
 from sctool.sparsity.topology import Masks, update_topology
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """`noise_seed`: the seed of what the model draws itself (dropout), the step added."""
+    """`noise_seed`: the seed of what the model draws itself (dropout), the step added.
+
+    `dense_momentum`: whether momenta are wanted outside the masks too, which growth by momentum looks at.
+    """
 
     learning_rate: float
     momentum: float
@@ -28,13 +33,16 @@ class TrainingSettings:
     total_steps: int
     schedule: str = "cosine"
     noise_seed: int = 0
+    dense_momentum: bool = False
 
 
 @dataclass
 class TrainingState:
     """A model, its masks, the momentum buffers and the step: all that a candidate inherits from its parent.
 
-    `momenta`: of the dense gradients, outside the masks too; a weight that grows begins with none.
+    `momenta`: of the gradients, outside the masks too where the settings ask; a weight that grows begins with none.
+    `plans`: where sparse execution finds the non-zeros; `alike`: the layers that it was tried with, and whether the
+    model answered alike.
     `fired`: masks of all positions that ever held a weight; `extras`: what a gradient rule remembers, by name;
     `precision`: what forward passes are autocast to. All tensors are on the model's device.
     """
@@ -46,6 +54,8 @@ class TrainingState:
     step: int = 0
     extras: dict[str, Tensor] = field(default_factory=dict)
     precision: torch.dtype | None = None
+    plans: dict[str, Plan] = field(default_factory=dict, repr=False)
+    alike: dict[tuple[str, ...], bool] = field(default_factory=dict, repr=False)
 
     @property
     def exploration(self) -> float:
@@ -62,6 +72,7 @@ class TrainingState:
             self.step,
             {name: value.clone() for name, value in self.extras.items()},
             self.precision,
+            alike=dict(self.alike),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,10 +121,10 @@ def train_until(
     TrainingError, naming the step, when the loss is not finite.
     """
     rule = rule or Backpropagate()
-    parameters = dict(state.model.named_parameters())
     state.model.train()
     total, steps = torch.zeros((), device=device_of(state.model)), end - state.step
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _choose_execution(state, settings, rule, x) as parts:
+        parameters = dict(state.model.named_parameters())
         while state.step < end:
             torch.manual_seed(settings.noise_seed + state.step)
             loss = rule(state, x, y, order.rows(state.step), state.step // order.steps_per_epoch)
@@ -123,30 +134,48 @@ def train_until(
                     hint=f"Lower compress.learning_rate (now {settings.learning_rate}) and check the data's scale.",
                 )
             total += loss
-            _update_parameters(state, parameters, settings)
+            _update_parameters(state, parameters, settings, parts)
             state.step += 1
+        state.model.zero_grad(set_to_none=True)
     apply_masks(state)
-    state.model.zero_grad(set_to_none=True)
     return float(total / max(steps, 1))
 
 
-def _update_parameters(state: TrainingState, parameters: dict[str, nn.Parameter], settings: TrainingSettings) -> None:
+def _choose_execution(
+    state: TrainingState, settings: TrainingSettings, rule: GradientRule, x: Tensor
+) -> AbstractContextManager[dict[str, SparseWeight]]:
+    """On non-zeros alone where nothing asks for dense gradients at every step."""
+    if settings.dense_momentum or state.precision is not None or getattr(rule, "needs_dense_weights", False):
+        return nullcontext({})
+    layers = find_sparse_layers(state.model, state.masks)
+    known = tuple(layers)
+    if layers and known not in state.alike:
+        state.alike[known] = runs_alike(state.model, layers, state.masks, state.momenta, x[:2])
+    return run_sparsely(layers if state.alike.get(known) else {}, state.masks, state.momenta, state.plans)
+
+
+def _update_parameters(
+    state: TrainingState,
+    parameters: dict[str, nn.Parameter],
+    settings: TrainingSettings,
+    parts: dict[str, SparseWeight],
+) -> None:
     """One step of SGD with Nesterov momentum and weight decay on what the masks let through.
 
-    The momentum is of the dense gradient, as Dettmers & Zettlemoyer (2019) grow by it.
+    The momentum is of the dense gradient where that is known, as Dettmers & Zettlemoyer (2019) grow by it.
     """
     rate = learning_rate_at(state.step, settings.total_steps, settings.learning_rate, settings.schedule)
     known = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
     names, gradients = list(known), list(known.values())
     values = [parameters[name].data for name in names]
-    buffers = [state.momenta[name] for name in names]
+    buffers = [parts[name].momentum if name in parts else state.momenta[name] for name in names]
     with torch.no_grad():
         torch._foreach_add_(gradients, values, alpha=settings.weight_decay)
         torch._foreach_mul_(buffers, settings.momentum)
         torch._foreach_add_(buffers, gradients)
         torch._foreach_add_(gradients, buffers, alpha=settings.momentum)
         for name, gradient in zip(names, gradients, strict=True):
-            if name in state.masks:
+            if name in state.masks and name not in parts:
                 gradient.mul_(state.masks[name])
         torch._foreach_sub_(values, gradients, alpha=rate)
 

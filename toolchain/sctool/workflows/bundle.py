@@ -35,7 +35,7 @@ def open_bundle(path: Path) -> Bundle:
 def load_records(bundle: Bundle, source: str | None, run: Run | None) -> tuple[Dataset, MembershipSplit]:
     """The data set and split that the bundle's manifest names, rebuilt and held against the split's hash.
 
-    The files of a recipe are looked up where `run` found them: its data.root. DataError where the data are not those of the run.
+    A recipe's files are looked up where `run` found them, in its data.root. DataError where the data are not the run's.
     """
     name = source or str(bundle.manifest.data["source"])
     data = load_dataset(name, run.config.data.root if run and not source else None)

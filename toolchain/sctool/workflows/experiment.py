@@ -49,7 +49,7 @@ class Experiment:
         decay = c.weight_decay if loss.weight_decay is None else loss.weight_decay
         return TrainingSettings(
             c.learning_rate, c.momentum, decay, total_steps, c.learning_rate_schedule,
-            mix_seed(c.seed, NOISE) // 2,
+            mix_seed(c.seed, NOISE) // 2, any("/momentum" in candidate for candidate in c.candidates),
         )  # fmt: skip
 
     def build(self) -> nn.Module:

@@ -44,7 +44,9 @@ class Run:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Write a .safetensors file and return its sha256."""
-    content = save_tensors({name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())})
+    content = save_tensors(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    )
     write_file(path, content)
     return hashlib.sha256(content).hexdigest()
 
