@@ -50,3 +50,12 @@ def device_of(model: nn.Module) -> torch.device:
 def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[object]:
     """Forward passes in `precision` where PyTorch thinks that safe; None: as they are."""
     return torch.autocast(device.type, dtype=precision, enabled=precision is not None)
+
+
+def seed_noise(device: torch.device, seed: int) -> None:
+    """Seed what a model on `device` draws from; torch.manual_seed would visit every kind of device, at a cost."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

@@ -29,10 +29,7 @@ def magnitude_masks(weights: Mapping[str, Tensor], counts: Counts) -> Masks:
     """Bool masks that keep the counts[name] largest |w| of each dense weight; ties go to the lower index."""
     masks = {}
     for name, weight in weights.items():
-        order = weight.abs().flatten().argsort(descending=True, stable=True)
-        mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-        mask[order[: counts[name]]] = True
-        masks[name] = mask.view(weight.shape)
+        masks[name] = find_lowest(-weight.detach().abs(), counts[name])
     return masks
 
 
@@ -47,19 +44,28 @@ def update_topology(
     """
     mask = evidence.mask
     existing = int(mask.sum())
-    drop_score = DROPS[drop](evidence).masked_fill(~mask, torch.inf)
+    drop_score = DROPS[drop](evidence)[mask]
     droppable = int(torch.isfinite(drop_score).sum())
     count = min(int(fraction * existing), mask.numel() - existing, droppable)
     if count == 0:
         return mask.clone(), torch.zeros_like(mask)
-    dropped = _first(drop_score.flatten().argsort(stable=True), count, mask)
-    grow_score = GROWS[grow](evidence, generator).masked_fill(mask, -torch.inf)
-    grown = _first(grow_score.flatten().argsort(descending=True, stable=True), count, mask)
+    dropped = torch.zeros_like(mask)
+    dropped[mask] = find_lowest(drop_score, count)
+    grown = find_lowest(-GROWS[grow](evidence, generator).masked_fill(mask, -torch.inf), count)
     return (mask & ~dropped) | grown, grown
 
 
-def _first(order: Tensor, count: int, like: Tensor) -> Tensor:
-    """Bool, shaped as `like`: True at the first `count` flat positions of `order`."""
-    chosen = torch.zeros(like.numel(), dtype=torch.bool)
-    chosen[order[:count]] = True
-    return chosen.view(like.shape)
+def find_lowest(scores: Tensor, count: int) -> Tensor:
+    """Bool, shaped as `scores`: True at the `count` lowest; ties go to the lower index, NaN counts as the highest
+    but for infinity.
+
+    By selection, in linear time, where a stable sort is what it equals.
+    """
+    flat = scores.nan_to_num(nan=torch.finfo(scores.dtype).max, posinf=torch.inf, neginf=-torch.inf).flatten()
+    if count == 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    border = flat.kthvalue(count).values
+    chosen = flat < border
+    ties = (flat == border).nonzero().flatten()
+    chosen[ties[: count - int(chosen.sum())]] = True
+    return chosen.view(scores.shape)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sctool.errors import TrainingError
-from sctool.sparsity.device import HALF_SCALE, autocast, device_of
+from sctool.sparsity.device import HALF_SCALE, autocast, device_of, seed_noise
 from sctool.sparsity.evidence import LayerEvidence
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.rules import Backpropagate, GradientRule
@@ -126,7 +126,7 @@ def train_until(
     with torch.random.fork_rng(devices=[]), _choose_execution(state, settings, rule, x) as parts:
         parameters = dict(state.model.named_parameters())
         while state.step < end:
-            torch.manual_seed(settings.noise_seed + state.step)
+            seed_noise(x.device, settings.noise_seed + state.step)
             loss = rule(state, x, y, order.rows(state.step), state.step // order.steps_per_epoch)
             if not torch.isfinite(loss):
                 raise TrainingError(
