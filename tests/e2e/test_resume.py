@@ -46,6 +46,7 @@ class Stop(Exception):
 
 PLAIN: dict[str, object] = {"halving": []}
 HALVING: dict[str, object] = {"halving": [0.3, 0.6]}
+SIDE_BY_SIDE: dict[str, object] = {"halving": [0.4], "jobs": 2}
 EVERYTHING: dict[str, object] = {
     "halving": [0.5], "early_stopping": True, "teachers": 3, "teachers_without": 1, "teacher_steps": 40,
     "loss": "soft:0.2+cutmix+weight_decay:0.01", "teacher_loss": "cross_entropy+erase",
@@ -54,7 +55,11 @@ EVERYTHING: dict[str, object] = {
 ADVERSARY: dict[str, object] = {"rule": "adversarial", "early_stopping": True, "final_steps": 70}
 
 
-@pytest.mark.parametrize("more", [PLAIN, HALVING, EVERYTHING, ADVERSARY], ids=["plain", "halving", "all", "adversary"])
+@pytest.mark.parametrize(
+    "more",
+    [PLAIN, HALVING, SIDE_BY_SIDE, EVERYTHING, ADVERSARY],
+    ids=["plain", "halving", "side by side", "all", "adversary"],
+)
 def test_taken_up_after_every_slice_it_ends_the_same(tmp_path: Path, more: dict[str, object]) -> None:
     """Saved, dropped and read again between any two slices of training: the hardest case of all."""
     short: dict[str, object] = {"dense_steps": 50, "warm_up_steps": 25, "final_steps": 30}

@@ -45,6 +45,9 @@ def compress(
         str | None,
         typer.Option("--pick", help="CONFIG is a finished run: take this model of its Pareto front; 'list' shows it."),
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Candidates trained side by side; sets compress.jobs.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -56,7 +59,7 @@ def compress(
     sink = Output(as_json=as_json, quiet=quiet)
     if pick is not None:
         return _pick(sink, config, pick, output, overwrite=overwrite)
-    settings = load_config(config, overrides or [])
+    settings = load_config(config, [*(overrides or []), *([f"compress.jobs={jobs}"] if jobs else [])])
     folder = output or Path(settings.output)
     with sink.progress() as progress:
         summary = work(settings, folder, overwrite=overwrite, resume=resume, progress=progress)

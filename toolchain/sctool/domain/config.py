@@ -156,6 +156,9 @@ class CompressConfig(Section):
     autocast: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, examples=["float32"], description="Precision of forward passes in training; weights stay float32."
     )
+    jobs: Count | None = Field(
+        None, examples=[1], description="Candidates of a round that train side by side, a process each, on the CPU."
+    )
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         5.0, description="A stopped run goes on from its last checkpoint: sctool compress --resume."
     )

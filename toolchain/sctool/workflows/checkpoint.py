@@ -52,7 +52,8 @@ def identify(experiment: Experiment) -> dict[str, str]:
     """What must be the same for a run to be taken up again: settings that training sees, the split, the versions."""
     config = experiment.config.model_dump(mode="json")
     seen = {key: config[key] for key in ("model", "data", "compress", "safety")}
-    del seen["compress"]["checkpoint_minutes"]
+    for setting in ("checkpoint_minutes", "jobs"):
+        del seen["compress"][setting]
     return {
         "settings": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest(),
         "data": hashlib.sha256(experiment.data.x.tobytes() + experiment.data.y.tobytes()).hexdigest(),

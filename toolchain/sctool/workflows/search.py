@@ -20,6 +20,7 @@ from sctool.sparsity.trainer import TrainingSettings, TrainingState, train_until
 from sctool.workflows.experiment import DENSE_ORDER, SPARSE_ORDER, Experiment
 from sctool.workflows.progress import Progress
 from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round, wants_teachers
+from sctool.workflows.side_by_side import PIECE, Piece, train_side_by_side
 from sctool.workflows.start import find_layers, start_dense, start_from_dense, start_random
 from sctool.workflows.teachers import add_predictions, read_teacher_loss, start_teacher, teacher_records
 from sctool.workflows.testing import Tester
@@ -245,12 +246,38 @@ class _Machine:
         return [Branch(number, proposal, branch) for number, (proposal, branch) in pairs]
 
     def _train_branches(self, end: int) -> None:
-        for branch in self._state.branches:
-            if branch.alive:
-                began = time.perf_counter()
-                what = f"round {self._state.round + 1}/{self._config.rounds}, {branch.proposal}"
-                self._train(branch.state, end, SPARSE_ORDER, self._total, "search", what, branch.proposal.loss)
-                branch.seconds += time.perf_counter() - began
+        alive = [branch for branch in self._state.branches if branch.alive]
+        if (self._config.jobs or 1) > 1 and len(alive) > 1 and self._experiment.device.type == "cpu":
+            return self._train_side_by_side(alive, end)
+        for branch in alive:
+            began = time.perf_counter()
+            what = f"round {self._state.round + 1}/{self._config.rounds}, {branch.proposal}"
+            self._train(branch.state, end, SPARSE_ORDER, self._total, "search", what, branch.proposal.loss)
+            branch.seconds += time.perf_counter() - began
+
+    def _train_side_by_side(self, alive: list[Branch], end: int) -> None:
+        """Piece by piece: between two pieces the run can be saved and stopped."""
+        state = self._state
+        x, y = (records.numpy() for records in training_records(self._experiment, SPARSE_ORDER))
+        while waiting := [branch for branch in alive if branch.state.step < end]:
+            what = f"round {state.round + 1}/{self._config.rounds}, {len(alive)} candidates side by side"
+            self._progress(min(branch.state.step for branch in waiting), end, what)
+            began = time.perf_counter()
+            pieces = [
+                Piece(
+                    branch.state, x, y, self._experiment.settings(self._total, branch.proposal.loss),
+                    min(end, branch.state.step + PIECE), self._orders[SPARSE_ORDER],
+                    create_rule(self._experiment, branch.proposal.loss, state.dense, state.soft),
+                )
+                for branch in waiting
+            ]  # fmt: skip
+            for branch, (trained, seconds) in zip(
+                waiting, train_side_by_side(pieces, self._config.jobs or 1), strict=True
+            ):
+                branch.state = trained
+                branch.seconds += seconds
+            state.seconds["search"] += time.perf_counter() - began
+            self._save(state, all(branch.state.step == end for branch in alive))
 
     def _test(self, branch: Branch) -> Candidate:
         """The task test and the safety tests."""
