@@ -7,7 +7,8 @@ import pytest
 
 from sctool.domain.membership import Signals
 from sctool.errors import ConfigError
-from sctool.safety.evaluate import blind_baseline, evaluate_attack
+from sctool.safety.attack import fit_from
+from sctool.safety.evaluate import blind_baseline, evaluate_attack, summarise_scores
 from sctool.safety.registry import ATTACKS, create_attack
 
 CLASSES = 4
@@ -48,6 +49,20 @@ def test_finds_nothing_where_there_is_nothing(name: str) -> None:
     ]
     assert abs(np.mean([result.auc.value for result in results]) - 0.5) < 0.03
     assert sum(result.auc.low <= 0.5 <= result.auc.high for result in results) >= 15
+
+
+def test_a_warm_start_finds_as_much_and_leaves_what_it_started_from(name: str) -> None:
+    attack, parent, child = create_attack(name), make_signals(1, 400, 3.0), make_signals(5, 400, 5.0)
+    held_out = make_signals(2, 400, 5.0)
+    fitted = attack.fit(parent, 0)
+    before = fitted.score(held_out)
+    first, second = (fit_from(attack, fitted, child, 3) for _ in range(2))
+    np.testing.assert_array_equal(first.score(held_out), second.score(held_out))
+    np.testing.assert_array_equal(fitted.score(held_out), before)
+    cold = evaluate_attack(attack, child, held_out, 0)
+    warm = summarise_scores(name, first.score(held_out), held_out.is_member, first.threshold)
+    assert warm.auc.value > cold.auc.value - 0.02
+    assert warm.balanced_accuracy.value > cold.balanced_accuracy.value - 0.03
 
 
 def test_same_seed_same_scores_and_inputs_untouched(name: str) -> None:

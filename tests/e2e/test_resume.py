@@ -64,7 +64,10 @@ def test_taken_up_after_every_slice_it_ends_the_same(tmp_path: Path, more: dict[
     """Saved, dropped and read again between any two slices of training: the hardest case of all."""
     short: dict[str, object] = {"dense_steps": 50, "warm_up_steps": 25, "final_steps": 30}
     config = make_config(**{**short, "candidates": ["magnitude/gradient", "set/random", "safety/unfired"], **more})
-    config = config.model_copy(update={"safety": config.safety.model_copy(update={"selection": "pareto"})})
+    safety: dict[str, object] = {"selection": "pareto"}
+    if more is HALVING:
+        safety |= {"attacker": "warm", "selection_attacks": ["neural", "entropy"]}
+    config = config.model_copy(update={"safety": config.safety.model_copy(update=safety)})
     compress(config, tmp_path / "whole")
     experiment = prepare_experiment(config)
     path = tmp_path / "checkpoint.safetensors"

@@ -12,6 +12,7 @@ from tests.conftest import SHORT
 
 from sctool.domain.config import Config, validate_config
 from sctool.errors import ConfigError, OutputError
+from sctool.safety import neural
 from sctool.sparsity.losses import LossSpec
 from sctool.workflows.compress import compress
 from sctool.workflows.experiment import prepare_experiment
@@ -169,6 +170,23 @@ def test_a_shared_attacker_is_one_for_the_round() -> None:
     pairs = [(a, b) for a, b in zip(own.records, shared.records, strict=True)]
     assert all(a["attack_auc"] == b["attack_auc"] for a, b in pairs)  # the AUC has no threshold
     assert any(a["attack_accuracy"] != b["attack_accuracy"] for a, b in pairs)
+
+
+def test_a_warm_attacker_starts_from_the_parents_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs: list[int] = []
+    train = neural._train
+
+    def count(network: Any, signals: Any, number: int, generator: Any) -> Any:
+        epochs.append(number)
+        return train(network, signals, number, generator)
+
+    monkeypatch.setattr(neural, "_train", count)
+    attacks = {"selection_attacks": ["neural", "confidence"], "attacker": "warm"}
+    state = search(make_config(attacks, rounds=2))
+    assert epochs == 2 * [50, 10, 10]  # The parent once a round, then two candidates.
+    own = search(make_config({**attacks, "attacker": "candidate"}, rounds=2))
+    for a, b in zip(own.records[:2], state.records[:2], strict=True):
+        assert a["safety"]["confidence"] == b["safety"]["confidence"]  # A threshold has nothing to start from.
 
 
 def test_several_safety_tests_count_by_the_worst() -> None:

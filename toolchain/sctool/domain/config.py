@@ -177,8 +177,9 @@ class SafetyConfig(Section):
         description="Safety tests of the search; the worst counts, or, with weights, their weighted mean.",
     )  # fmt: skip
     selection_weights: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
-    attacker: Literal["candidate", "round"] = Field(
-        "candidate", description="Fitted on each candidate, or once a round on the parent of all."
+    attacker: Literal["candidate", "warm", "round"] = Field(
+        "candidate",
+        description="Fitted on each candidate; warm: a slow one from its fit on the round's parent; round: there alone.",
     )
     selection: Literal["tm", "constraints", "pareto"] = "tm"
     constraints: str = Field("", description="For example: accuracy >= 0.9 and attack_auc <= 0.55")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,3 +29,17 @@ class Attack(Protocol):
     def threat_model(self) -> str: ...
 
     def fit(self, signals: Signals, seed: int) -> FittedAttack: ...
+
+
+@runtime_checkable
+class WarmStart(Protocol):
+    """An attack that is slow to fit, and can go on from one that was fitted on a model much like this one."""
+
+    def refit(self, fitted: FittedAttack, signals: Signals, seed: int) -> FittedAttack:
+        """`fitted`, by the same attack, stays as it is."""
+        ...
+
+
+def fit_from(attack: Attack, fitted: FittedAttack, signals: Signals, seed: int) -> FittedAttack:
+    """Fit `attack` on `signals`, from `fitted` where the attack can start from it."""
+    return attack.refit(fitted, signals, seed) if isinstance(attack, WarmStart) else attack.fit(signals, seed)

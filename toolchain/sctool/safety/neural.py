@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sctool.domain.membership import Signals
+from sctool.safety.attack import FittedAttack
 from sctool.safety.threshold import best_threshold
 
 BATCH = 256
@@ -49,10 +51,11 @@ class FittedNeural:
 
 @dataclass(frozen=True)
 class NeuralAttack:
-    """A fixed number of epochs: none is picked on records that are scored later."""
+    """A fixed number of epochs: none is picked on records that are scored later. `more_epochs`: after a warm start."""
 
     name: str = "neural"
     epochs: int = 50
+    more_epochs: int = 10
     threat_model: str = (
         "Sees the model's outputs and the labels; trains a network on other records of known membership."
     )
@@ -67,17 +70,29 @@ class NeuralAttack:
                     parameter.normal_(0.0, 0.01, generator=generator)
                 else:
                     parameter.zero_()
-        probabilities, one_hot = _inputs(signals)
-        target = torch.from_numpy(signals.is_member).float()
-        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-        for _ in range(self.epochs):
+        return _train(network, signals, self.epochs, generator)
+
+    def refit(self, fitted: FittedAttack, signals: Signals, seed: int) -> FittedNeural:
+        if not isinstance(fitted, FittedNeural):
+            raise TypeError(f"a neural attacker cannot start from {type(fitted).__name__}")
+        network = copy.deepcopy(fitted.network)
+        return _train(network, signals, self.more_epochs, torch.Generator().manual_seed(seed))
+
+
+def _train(network: _Network, signals: Signals, epochs: int, generator: torch.Generator) -> FittedNeural:
+    """Adam on `network`, in place; the threshold is the best on the same records."""
+    probabilities, one_hot = _inputs(signals)
+    target = torch.from_numpy(signals.is_member).float()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    with torch.enable_grad():
+        for _ in range(epochs):
             for rows in torch.split(torch.randperm(len(target), generator=generator), BATCH):
                 optimiser.zero_grad()
                 logit = network(probabilities[rows], one_hot[rows])
                 nn.functional.binary_cross_entropy_with_logits(logit, target[rows]).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-        fitted = FittedNeural(network.eval(), 0.0)
-        return FittedNeural(network, best_threshold(fitted.score(signals), signals.is_member))
+    fitted = FittedNeural(network.eval(), 0.0)
+    return FittedNeural(network, best_threshold(fitted.score(signals), signals.is_member))
 
 
 def _inputs(signals: Signals) -> tuple[Tensor, Tensor]:

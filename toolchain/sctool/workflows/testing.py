@@ -6,7 +6,7 @@ from sctool.domain.candidate import Candidate, tm_error, tm_score
 from sctool.domain.measurement import AttackResult
 from sctool.domain.selection import combine_tests
 from sctool.runtimes.eager import EagerSession
-from sctool.safety.attack import FittedAttack
+from sctool.safety.attack import FittedAttack, fit_from
 from sctool.safety.evaluate import summarise_scores
 from sctool.safety.registry import create_attack
 from sctool.sparsity.cost import count_positions
@@ -17,7 +17,7 @@ from sctool.workflows.signals import collect_signals
 
 
 class Tester:
-    """Tests states; with safety.attacker = "round" the attackers are fitted once, on the parent of the round."""
+    """Tests states; unless safety.attacker = "candidate", attackers are fitted on the parent of the round once."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
@@ -28,7 +28,7 @@ class Tester:
         self, state: TrainingState, proposal: Proposal, *, round_index: int, number: int, parent: str, seconds: float,
         attacked: TrainingState | None = None,
     ) -> Candidate:  # fmt: skip
-        """The figures of `state`; `attacked` is the parent that a shared attacker is fitted on."""
+        """The figures of `state`; `attacked` is the parent that shared attackers are fitted on."""
         experiment = self._experiment
         safety = experiment.config.safety
         task = experiment.task_accuracy(state.model)
@@ -55,21 +55,27 @@ class Tester:
     def _attack(self, state: TrainingState, attacked: TrainingState | None, round_index: int) -> list[AttackResult]:
         """Scored on `attack_select`; fitted on `attack_fit`, of this model or of the round's parent."""
         experiment = self._experiment
-        if experiment.config.safety.attacker == "candidate" or attacked is None:
+        mode = experiment.config.safety.attacker
+        if mode == "candidate" or attacked is None:
             return experiment.attack(state.model)
         if self._shared is None or self._shared[0] != round_index:
             self._shared = (round_index, self._fit(attacked))
+        fitted = self._shared[1] if mode == "round" else self._fit(state, self._shared[1])
         session = EagerSession(state.model.eval())
         held_out = collect_signals(session, experiment.data, experiment.split, "attack_select")
         names = experiment.config.safety.selection_attacks
         return [
-            summarise_scores(name, fitted.score(held_out), held_out.is_member, fitted.threshold)
-            for name, fitted in zip(names, self._shared[1], strict=True)
+            summarise_scores(name, attack.score(held_out), held_out.is_member, attack.threshold)
+            for name, attack in zip(names, fitted, strict=True)
         ]
 
-    def _fit(self, attacked: TrainingState) -> list[FittedAttack]:
+    def _fit(self, attacked: TrainingState, start: list[FittedAttack] | None = None) -> list[FittedAttack]:
+        """One for each of safety.selection_attacks; `start`: those that they may go on from."""
         experiment = self._experiment
         session = EagerSession(attacked.model.eval())
         signals = collect_signals(session, experiment.data, experiment.split, "attack_fit")
         seed = experiment.config.compress.seed
-        return [create_attack(name).fit(signals, seed) for name in experiment.config.safety.selection_attacks]
+        attacks = [create_attack(name) for name in experiment.config.safety.selection_attacks]
+        if start is None:
+            return [attack.fit(signals, seed) for attack in attacks]
+        return [fit_from(attack, known, signals, seed) for attack, known in zip(attacks, start, strict=True)]
