@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+import textwrap
 from collections import defaultdict
 from typing import Any
 
@@ -23,6 +25,8 @@ _VARIABLES = {
 INK, MUTED, LINE, DENSE, SPARSE, ONNX, PTE, PANEL = _VARIABLES
 GRADED = 10
 """An attack with more points on its ROC than this has a curve worth drawing."""
+SHORT_LABEL, LONG_LABEL = 26, 56
+"""Characters of a legend's label up to which two stand side by side, and beyond which it takes two lines."""
 Style = tuple[str, Any, float]
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">")
 _STYLES: dict[str, Style] = {"dense": (DENSE, "-", 2.0), "sparse": (SPARSE, "-", 3.2)}
@@ -34,12 +38,20 @@ _SETTINGS: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def draw_candidates(candidates: list[dict[str, Any]], dense: dict[str, Any] | None) -> str:
-    """Task accuracy against attack accuracy of every candidate; the chosen ones joined in the order of rounds."""
+def draw_candidates(
+    candidates: list[dict[str, Any]], dense: dict[str, Any] | None, ended_with: str | None = None
+) -> str:
+    """Task accuracy against attack accuracy of every candidate; the chosen ones joined in the order of rounds.
+
+    `ended_with`: the name of the candidate that is the run's result, where one is.
+    """
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": "candidates"}):
-        figure = Figure(figsize=(4.8, 3.7), layout="constrained")
-        axes = figure.subplots()
         pairs = list(dict.fromkeys(c["label"] for c in candidates))
+        labels = {pair: _write_label(pair) for pair in pairs}
+        columns = 2 if max(map(len, pairs)) <= SHORT_LABEL else 1
+        lines = sum(label.count("\n") + 1 for label in labels.values()) + bool(dense) + bool(ended_with)
+        figure = Figure(figsize=(4.8, 3.2 + 0.17 * math.ceil(lines / columns)), layout="constrained")
+        axes = figure.subplots()
         rounds = max(c["round"] for c in candidates) + 1
         for candidate in candidates:
             axes.plot(
@@ -53,15 +65,30 @@ def draw_candidates(candidates: list[dict[str, Any]], dense: dict[str, Any] | No
             axes.plot(
                 100 * attack, 100 * dense["validation_accuracy"], "*", color=DENSE, markersize=12, label="dense model"
             )
+        for result in [c for c in candidates if c["name"] == ended_with]:
+            axes.plot(
+                100 * result["attack_accuracy"], 100 * result["task_accuracy"], "o", markersize=16, zorder=5,
+                markerfacecolor="none", markeredgecolor=SPARSE, markeredgewidth=2.4,
+            )  # fmt: skip
+            axes.plot(
+                [], [], "o", markersize=8, markerfacecolor="none", markeredgecolor=SPARSE, markeredgewidth=2.0,
+                label="the run's result",
+            )  # fmt: skip
         for number, pair in enumerate(pairs):
-            marker, label = _MARKERS[number % len(_MARKERS)], pair.replace("/", " / ")
-            axes.plot([], [], marker, color=SPARSE, markersize=6, label=label)
+            marker = _MARKERS[number % len(_MARKERS)]
+            axes.plot([], [], marker, color=SPARSE, markersize=6, linestyle="none", label=labels[pair])
         axes.set_xlabel("attack accuracy, % (left is safer)")
         axes.set_ylabel("task accuracy, % (up is better)")
         axes.margins(0.1)
         axes.grid(True)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, handletextpad=0.3, columnspacing=1.2)
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=8.5, handletextpad=0.3, columnspacing=1.2)
         return _render(figure, "candidates", "Task accuracy against attack accuracy of every candidate")
+
+
+def _write_label(pair: str) -> str:
+    """`pair` as the legend shows it, broken where it would leave the figure."""
+    label = pair.replace("/", " / ")
+    return "\n".join(textwrap.wrap(label.replace("+", " +"), LONG_LABEL)) if len(label) > LONG_LABEL else label
 
 
 def _draw_path(axes: Axes, chosen: list[dict[str, Any]]) -> None:

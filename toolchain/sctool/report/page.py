@@ -35,7 +35,7 @@ def render_report(
         verification=verification,
         profile=profile,
         models=_compare_models(run, bundle, verification),
-        candidates_svg=Markup(draw_candidates(candidates, run["dense"])) if candidates else "",  # noqa: S704
+        candidates_svg=Markup(draw_candidates(candidates, run["dense"], run.get("ended_with"))) if candidates else "",  # noqa: S704
         chosen=[candidate for candidate in candidates if candidate["selected"]],
         roc_svg=Markup(roc),  # noqa: S704 - our own SVG; names inside it come out of matplotlib escaped
         roc_attack=roc_attack,
