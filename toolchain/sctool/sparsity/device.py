@@ -28,8 +28,8 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def place_model(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` on `device`; images with channels last on CUDA, which its convolutions want."""
-    if device.type == "cuda" and any(parameter.ndim == 4 for parameter in model.parameters()):
+    """`model` on `device`; 2-D convolutions with channels last, up to twice as fast on the CPU too, but for MPS."""
+    if device.type != "mps" and any(parameter.ndim == 4 for parameter in model.parameters()):
         return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
     return model.to(device)
 
