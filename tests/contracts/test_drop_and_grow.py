@@ -59,6 +59,17 @@ def test_same_generator_same_masks(drop: str, grow: str) -> None:
     assert torch.equal(update(layer, drop, grow, 0.3, seed=5)[0], update(layer, drop, grow, 0.3, seed=5)[0])
 
 
+@pytest.mark.parametrize(("drop", "grow"), PAIRS)
+def test_the_order_in_memory_changes_nothing(drop: str, grow: str) -> None:
+    plain = make_layer(1, 8 * 6 * 3 * 3, 90)
+    layer = LayerEvidence(**{name: tensor.view(8, 6, 3, 3) for name, tensor in vars(plain).items()})
+    last = {name: tensor.to(memory_format=torch.channels_last) for name, tensor in vars(layer).items()}
+    for expected, found in zip(
+        update(plain, drop, grow, 0.3), update(LayerEvidence(**last), drop, grow, 0.3), strict=True
+    ):
+        assert torch.equal(found.flatten(), expected)
+
+
 def dropped_of(layer: LayerEvidence, drop: str, fraction: float) -> set[int]:
     new, _ = update(layer, drop, "gradient", fraction)
     return set(torch.nonzero(layer.mask & ~new).flatten().tolist())

@@ -23,6 +23,7 @@ from sctool.sparsity.trainer import (
     RoundGradients,
     TrainingSettings,
     TrainingState,
+    answer_sparsely,
     change_topology,
     dense_gradients,
     start_training,
@@ -185,6 +186,21 @@ def test_what_needs_dense_weights_gets_them() -> None:
         train_until(state, x, y, settings_, 3, ORDER, rule)
         assert not state.plans
     assert train(make_state(make_mlp(), density=0.5), Backpropagate()).plans == {}
+
+
+def test_a_trained_model_answers_tests_on_its_non_zeros() -> None:
+    state = train(make_state(make_mlp()), Backpropagate())
+    x, _ = make_data()
+    before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    with torch.no_grad():
+        expected = state.model.eval()(x)
+        with answer_sparsely(state) as model:
+            assert model[0].weight.ndim == 1 and not model.training  # type: ignore[index]
+            torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in state.model.state_dict().items())
+    untried = make_state(make_mlp())
+    with answer_sparsely(untried) as model:
+        assert model[0].weight.ndim == 2  # type: ignore[index]
 
 
 def test_the_model_is_whole_again_after_an_error() -> None:

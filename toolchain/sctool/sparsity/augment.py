@@ -40,8 +40,10 @@ def make_cutmix(alpha: float) -> Augmentation:
     drawn for each record. The part taken is 1 - share, share ~ Beta(alpha, alpha).
     """
 
+    draw_share = _make_share(alpha)
+
     def cutmix(x: Tensor) -> Batch:
-        share, partner = _draw_share(alpha), torch.randperm(len(x))
+        share, partner = draw_share(), torch.randperm(len(x))
         if x.ndim == 2:
             own = torch.rand(x.shape) < share
         else:
@@ -59,8 +61,10 @@ def make_cutmix(alpha: float) -> Augmentation:
 def make_mixup(alpha: float) -> Augmentation:
     """mixup (Zhang et al., ICLR 2018): a weighted mean with another record of the batch, share ~ Beta(alpha, alpha)."""
 
+    draw_share = _make_share(alpha)
+
     def mixup(x: Tensor) -> Batch:
-        share, partner = _draw_share(alpha), torch.randperm(len(x))
+        share, partner = draw_share(), torch.randperm(len(x))
         return Batch(x.lerp(x[partner], 1 - share), share, partner)
 
     return mixup
@@ -137,8 +141,12 @@ def chain_augmentations(parts: list[Augmentation]) -> Augmentation | None:
     return run
 
 
-def _draw_share(alpha: float) -> float:
-    return float(torch.distributions.Beta(alpha, alpha).sample()) if alpha > 0 else 1.0
+def _make_share(alpha: float) -> Callable[[], float]:
+    """Draws from Beta(alpha, alpha); 1 for alpha = 0."""
+    if alpha == 0:
+        return lambda: 1.0
+    beta = torch.distributions.Beta(alpha, alpha)
+    return lambda: float(beta.sample())
 
 
 def _draw_span(side: int, edge: float) -> slice:

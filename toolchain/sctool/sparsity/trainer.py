@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -152,6 +153,15 @@ def _choose_execution(
     if layers and known not in state.alike:
         state.alike[known] = runs_alike(state.model, layers, state.masks, state.momenta, x[:2])
     return run_sparsely(layers if state.alike.get(known) else {}, state.masks, state.momenta, state.plans)
+
+
+@contextmanager
+def answer_sparsely(state: TrainingState) -> Iterator[nn.Module]:
+    """Within: the model in eval mode, its layers on their non-zeros where training has found that they answer alike."""
+    layers = find_sparse_layers(state.model, state.masks)
+    chosen = layers if state.alike.get(tuple(layers)) else {}
+    with run_sparsely(chosen, state.masks, state.momenta, state.plans):
+        yield state.model.eval()
 
 
 def _update_parameters(

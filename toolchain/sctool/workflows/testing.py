@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from sctool.domain.candidate import Candidate, tm_error, tm_score
 from sctool.domain.measurement import AttackResult
 from sctool.domain.selection import combine_tests
@@ -10,7 +12,7 @@ from sctool.safety.attack import FittedAttack, fit_from
 from sctool.safety.evaluate import summarise_scores
 from sctool.safety.registry import create_attack
 from sctool.sparsity.cost import count_positions
-from sctool.sparsity.trainer import TrainingState
+from sctool.sparsity.trainer import TrainingState, answer_sparsely
 from sctool.workflows.experiment import Experiment
 from sctool.workflows.proposals import Proposal
 from sctool.workflows.signals import collect_signals
@@ -31,8 +33,9 @@ class Tester:
         """The figures of `state`; `attacked` is the parent that shared attackers are fitted on."""
         experiment = self._experiment
         safety = experiment.config.safety
-        task = experiment.task_accuracy(state.model)
-        results = self._attack(state, attacked, round_index)
+        with answer_sparsely(state) as model:
+            task = experiment.task_accuracy(model)
+            results = self._attack(state, model, attacked, round_index)
         accuracy = combine_tests([r.balanced_accuracy.value for r in results], safety.selection_weights)
         auc = combine_tests([r.auc.value for r in results], safety.selection_weights)
         nnz = {name: int(mask.sum()) for name, mask in state.masks.items()}
@@ -52,28 +55,29 @@ class Tester:
             safety={r.attack: {"accuracy": r.balanced_accuracy.value, "auc": r.auc.value} for r in results},
         )  # fmt: skip
 
-    def _attack(self, state: TrainingState, attacked: TrainingState | None, round_index: int) -> list[AttackResult]:
-        """Scored on `attack_select`; fitted on `attack_fit`, of this model or of the round's parent."""
+    def _attack(
+        self, state: TrainingState, model: nn.Module, attacked: TrainingState | None, round_index: int
+    ) -> list[AttackResult]:
+        """Scored on `attack_select`; fitted on `attack_fit`, of `model` or of the round's parent."""
         experiment = self._experiment
         mode = experiment.config.safety.attacker
         if mode == "candidate" or attacked is None:
-            return experiment.attack(state.model)
+            return experiment.attack(model)
         if self._shared is None or self._shared[0] != round_index:
-            self._shared = (round_index, self._fit(attacked))
-        fitted = self._shared[1] if mode == "round" else self._fit(state, self._shared[1])
-        session = EagerSession(state.model.eval())
-        held_out = collect_signals(session, experiment.data, experiment.split, "attack_select")
+            with answer_sparsely(attacked) as parent:
+                self._shared = (round_index, self._fit(parent))
+        fitted = self._shared[1] if mode == "round" else self._fit(model, self._shared[1])
+        held_out = collect_signals(EagerSession(model), experiment.data, experiment.split, "attack_select")
         names = experiment.config.safety.selection_attacks
         return [
             summarise_scores(name, attack.score(held_out), held_out.is_member, attack.threshold)
             for name, attack in zip(names, fitted, strict=True)
         ]
 
-    def _fit(self, attacked: TrainingState, start: list[FittedAttack] | None = None) -> list[FittedAttack]:
+    def _fit(self, model: nn.Module, start: list[FittedAttack] | None = None) -> list[FittedAttack]:
         """One for each of safety.selection_attacks; `start`: those that they may go on from."""
         experiment = self._experiment
-        session = EagerSession(attacked.model.eval())
-        signals = collect_signals(session, experiment.data, experiment.split, "attack_fit")
+        signals = collect_signals(EagerSession(model), experiment.data, experiment.split, "attack_fit")
         seed = experiment.config.compress.seed
         attacks = [create_attack(name) for name in experiment.config.safety.selection_attacks]
         if start is None:
