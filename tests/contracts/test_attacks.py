@@ -5,23 +5,52 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sctool.domain.membership import Signals
+from sctool.domain.membership import Population, Shadows, Signals
 from sctool.errors import ConfigError
-from sctool.safety.attack import fit_from
+from sctool.safety.attack import find_lacking, fit_from
 from sctool.safety.evaluate import blind_baseline, evaluate_attack, summarise_scores
 from sctool.safety.registry import ATTACKS, create_attack
+from sctool.safety.statistics import margin
 
-CLASSES = 4
+CLASSES, QUERIES, SHADOWS, POPULATION = 4, 3, 16, 200
 
 
 def make_signals(seed: int, size: int, leak: float) -> Signals:
-    """`size` members and as many others; members are right more often and surer of it by `leak`."""
+    """`size` members and as many others, with all that any attack looks at.
+
+    A record has its own difficulty, which its shadow models share; whoever was trained on it is right more often and
+    surer of it by `leak`, on altered copies by half of that. Features see as much.
+    """
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, CLASSES, 2 * size)
+    count = 2 * size
+    labels = rng.integers(0, CLASSES, count)
     is_member = np.repeat([True, False], size)
-    logits = rng.normal(0, 1, (2 * size, CLASSES))
-    logits[np.arange(2 * size), labels] += 1.0 + leak * is_member
-    return Signals(logits[:, None, :].astype(np.float32), labels, is_member)
+    ease = 1 + rng.normal(0, 1, count)
+    records = np.concatenate([rng.normal(0, 1, (count, 5)), ease[:, None]], axis=1)
+    weight = np.array([1.0, 0.5, 0.5])
+    logits = rng.normal(0, 1, (count, QUERIES, CLASSES))
+    logits[np.arange(count), :, labels] += ease[:, None] + leak * is_member[:, None] * weight
+    is_in = rng.permuted(np.arange(SHADOWS)[:, None].repeat(count, 1) % 2 == 0, axis=0)
+    others = rng.normal(0, 1, (SHADOWS, count, QUERIES, CLASSES))
+    others[:, np.arange(count), :, labels] += ease[:, None, None] + leak * is_in.T[:, :, None] * weight
+    shadow_margins = np.stack(
+        [[margin(others[s, :, q], labels) for q in range(QUERIES)] for s in range(SHADOWS)]
+    ).transpose(0, 2, 1)
+    features = rng.normal(0, 1, (count, 7)) + 0.5 * leak * is_member[:, None]
+    return Signals(
+        logits.astype(np.float32), labels, is_member, records.astype(np.float32), features.astype(np.float32),
+        Shadows(shadow_margins, is_in), make_population(seed + 10_000),
+    )  # fmt: skip
+
+
+def make_population(seed: int) -> Population:
+    """As records that nobody was trained on."""
+    rng = np.random.default_rng(seed)
+    labels, ease = rng.integers(0, CLASSES, POPULATION), 1 + rng.normal(0, 1, POPULATION)
+    logits = rng.normal(0, 1, (SHADOWS + 1, POPULATION, CLASSES))
+    logits[:, np.arange(POPULATION), labels] += ease
+    margins = np.stack([margin(each, labels) for each in logits])
+    return Population(margins[0], margins[1:])
 
 
 @pytest.fixture(params=list(ATTACKS))
@@ -33,6 +62,9 @@ def test_names_itself_and_its_threat_model(name: str) -> None:
     attack = create_attack(name)
     assert attack.name == name
     assert attack.threat_model.endswith(".")
+    assert find_lacking(attack, make_signals(0, 5, 1.0)) == []
+    bare = Signals(np.zeros((4, 1, 2), np.float32), np.zeros(4, np.int64), np.array([True, True, False, False]))
+    assert find_lacking(attack, bare) == sorted(attack.needs)
 
 
 def test_finds_a_leak(name: str) -> None:
@@ -77,7 +109,7 @@ def test_same_seed_same_scores_and_inputs_untouched(name: str) -> None:
 
 def test_never_looks_at_the_membership_it_is_asked_about(name: str) -> None:
     held_out = make_signals(2, 60, 1.0)
-    turned = Signals(held_out.logits, held_out.labels, ~held_out.is_member)
+    turned = held_out.with_membership(~held_out.is_member)
     fitted = create_attack(name).fit(make_signals(1, 60, 1.0), 0)
     np.testing.assert_array_equal(fitted.score(held_out), fitted.score(turned))
 
@@ -85,14 +117,14 @@ def test_never_looks_at_the_membership_it_is_asked_about(name: str) -> None:
 def test_scores_a_record_alone_as_among_others(name: str) -> None:
     held_out = make_signals(2, 20, 1.0)
     fitted = create_attack(name).fit(make_signals(1, 60, 1.0), 0)
-    alone = Signals(held_out.logits[:1], held_out.labels[:1], held_out.is_member[:1])
+    alone = held_out.take(np.array([0]))
     assert fitted.score(alone)[0] == pytest.approx(fitted.score(held_out)[0], rel=1e-4, abs=1e-5)
 
 
 def test_a_class_that_was_not_fitted_on_is_scored_all_the_same(name: str) -> None:
     fit = make_signals(1, 60, 1.0)
     keep = fit.labels != 3
-    fitted = create_attack(name).fit(Signals(fit.logits[keep], fit.labels[keep], fit.is_member[keep]), 0)
+    fitted = create_attack(name).fit(fit.take(keep), 0)
     assert np.isfinite(fitted.score(make_signals(2, 60, 1.0))).all()
 
 

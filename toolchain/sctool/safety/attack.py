@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,21 @@ class FittedAttack(Protocol):
     def score(self, signals: Signals) -> NDArray[np.float64]: ...
 
 
+Need = Literal["queries", "records", "features", "shadows", "population"]
+"""What an attack may want of Signals beyond the outputs for the records as they are."""
+
+
 class Attack(Protocol):
-    """`threat_model` says what the attacker has, in one sentence."""
+    """`threat_model` says what the attacker has, in one sentence; `needs`, what the signals must hold for it."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def threat_model(self) -> str: ...
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
 
     def fit(self, signals: Signals, seed: int) -> FittedAttack: ...
 
@@ -38,6 +45,16 @@ class WarmStart(Protocol):
     def refit(self, fitted: FittedAttack, signals: Signals, seed: int) -> FittedAttack:
         """`fitted`, by the same attack, stays as it is."""
         ...
+
+
+def find_lacking(attack: Attack, signals: Signals) -> list[Need]:
+    """What `attack` needs and `signals` do not hold, in alphabetical order."""
+    held = {
+        "queries": signals.logits.shape[1] > 1, "records": signals.records is not None,
+        "features": signals.features is not None, "shadows": signals.shadows is not None,
+        "population": signals.population is not None,
+    }  # fmt: skip
+    return sorted(need for need in attack.needs if not held[need])
 
 
 def fit_from(attack: Attack, fitted: FittedAttack, signals: Signals, seed: int) -> FittedAttack:

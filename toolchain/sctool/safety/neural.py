@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sctool.domain.membership import Signals
-from sctool.safety.attack import FittedAttack
+from sctool.safety.attack import FittedAttack, Need
 from sctool.safety.threshold import best_threshold
 
 BATCH = 256
@@ -59,6 +59,7 @@ class NeuralAttack:
     threat_model: str = (
         "Sees the model's outputs and the labels; trains a network on other records of known membership."
     )
+    needs: frozenset[Need] = frozenset()
 
     def fit(self, signals: Signals, seed: int) -> FittedNeural:
         generator = torch.Generator().manual_seed(seed)
@@ -96,7 +97,7 @@ def _train(network: _Network, signals: Signals, epochs: int, generator: torch.Ge
 
 
 def _inputs(signals: Signals) -> tuple[Tensor, Tensor]:
-    probabilities = torch.from_numpy(signals.logits).softmax(dim=2).mean(dim=1)
+    probabilities = torch.from_numpy(signals.logits[:, 0]).softmax(dim=1)
     one_hot = torch.full(probabilities.shape, -1.0)
     one_hot[torch.arange(len(one_hot)), torch.from_numpy(signals.labels)] = 1.0
     return probabilities, one_hot

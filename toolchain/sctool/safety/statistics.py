@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 Logits = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -41,6 +41,16 @@ def negative_modified_entropy(logits: Logits, labels: Labels) -> Values:
 def correctness(logits: Logits, labels: Labels) -> Values:
     """1 where the prediction is right, else 0 (the gap attack)."""
     return np.asarray(logits.argmax(axis=1) == labels, dtype=np.float64)
+
+
+def margin(logits: Logits, labels: Labels) -> Values:
+    """log p_y - log(1 - p_y): the logit of the label over the log-sum-exp of the others (Carlini et al. 2022,
+    section VI-A), which keeps its precision where p_y rounds to 1. In it p_y = 1 / (1 + exp(-margin))."""
+    rows = np.arange(len(labels))
+    values = logits.astype(np.float64)
+    own = values[rows, labels].copy()
+    values[rows, labels] = -np.inf
+    return np.asarray(own - logsumexp(values, axis=1))
 
 
 def _log_probability(logits: Logits) -> Values:

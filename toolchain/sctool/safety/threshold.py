@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sctool.domain.membership import Signals
+from sctool.safety.attack import Need
 
 Statistic = Callable[[NDArray[np.floating], NDArray[np.int64]], NDArray[np.float64]]
 
@@ -34,36 +35,40 @@ class FittedThreshold:
     by_class: dict[int, float]
     otherwise: float
     threshold: float = 0.0
+    all_queries: bool = False
 
     def score(self, signals: Signals) -> NDArray[np.float64]:
         offsets = np.array(
             [self.by_class.get(int(label), self.otherwise) for label in signals.labels], dtype=np.float64
         )
-        return mean_statistic(self.statistic, signals) - offsets
+        return compute_statistic(self.statistic, signals, all_queries=self.all_queries) - offsets
 
 
 @dataclass(frozen=True)
 class ThresholdAttack:
-    """One threshold for all records, or one for each class (`per_class`)."""
+    """One threshold for all records, or one for each class (`per_class`); on the record as it is, or on the mean over
+    all its queries (`all_queries`)."""
 
     name: str
     statistic: Statistic
     per_class: bool = False
+    all_queries: bool = False
     threat_model: str = "Sees the model's outputs and the labels; knows the membership of some other records."
+    needs: frozenset[Need] = frozenset()
 
     def fit(self, signals: Signals, seed: int) -> FittedThreshold:
         """A class without members or without non-members takes the threshold of all records."""
-        values = mean_statistic(self.statistic, signals)
+        values = compute_statistic(self.statistic, signals, all_queries=self.all_queries)
         overall = best_threshold(values, signals.is_member)
         by_class: dict[int, float] = {}
         for label in np.unique(signals.labels) if self.per_class else ():
             rows = signals.labels == label
             if signals.is_member[rows].any() and not signals.is_member[rows].all():
                 by_class[int(label)] = best_threshold(values[rows], signals.is_member[rows])
-        return FittedThreshold(self.statistic, by_class, overall)
+        return FittedThreshold(self.statistic, by_class, overall, all_queries=self.all_queries)
 
 
-def mean_statistic(statistic: Statistic, signals: Signals) -> NDArray[np.float64]:
-    """float64 [N]: the statistic's mean over the Q queries of each record."""
-    queries = [statistic(signals.logits[:, q], signals.labels) for q in range(signals.logits.shape[1])]
-    return np.asarray(np.mean(queries, axis=0))
+def compute_statistic(statistic: Statistic, signals: Signals, *, all_queries: bool = False) -> NDArray[np.float64]:
+    """float64 [N]: of the record as it is, or the mean over its Q queries."""
+    queries = range(signals.logits.shape[1] if all_queries else 1)
+    return np.asarray(np.mean([statistic(signals.logits[:, q], signals.labels) for q in queries], axis=0))
