@@ -22,6 +22,7 @@ from sctool.workflows.proposals import parse_proposals
 from sctool.workflows.result import write_result
 from sctool.workflows.run_directory import SUMMARY
 from sctool.workflows.search import run_search, start_search
+from sctool.workflows.signals import create_attacks
 from sctool.workflows.training import read_rule_options
 
 
@@ -55,5 +56,6 @@ def _check(config: Config) -> None:
     parse_proposals(config.compress)
     read_rule_options(config.compress.rule, config.compress.rule_options)
     create_ranking(config.safety.selection, config.safety.constraints, config.safety.tm_tolerance)
-    for name in {*config.safety.selection_attacks, *config.safety.audit_attacks}:
+    create_attacks(config.safety.selection_attacks, where="safety.selection_attacks")
+    for name in config.safety.audit_attacks:
         create_attack(name)

@@ -111,8 +111,3 @@ def _settings_of_method(method: str, base: CompressConfig) -> Settings:
             f"Unknown method {method!r}.", hint=f"{suggest(method, list(METHODS))} Or write drop/grow, a search of one."
         )
     return METHODS[method](base)
-
-
-def needs_dense(config: CompressConfig) -> bool:
-    """Whether the method looks at the trained dense model."""
-    return config.start == "dense" or config.rule in ("distil", "dmp")

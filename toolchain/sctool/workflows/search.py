@@ -16,9 +16,10 @@ from sctool.domain.selection import create_ranking, extend_front
 from sctool.sparsity.losses import LossSpec, parse_loss
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.rules import Backpropagate, GradientRule
+from sctool.sparsity.topology import Masks
 from sctool.sparsity.trainer import TrainingSettings, TrainingState, train_until
 from sctool.workflows.experiment import DENSE_ORDER, SPARSE_ORDER, Experiment
-from sctool.workflows.progress import Progress
+from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round, wants_teachers
 from sctool.workflows.side_by_side import PIECE, Piece, train_side_by_side
 from sctool.workflows.start import find_layers, start_dense, start_from_dense, start_random
@@ -115,6 +116,22 @@ def run_search(
     for model in (state.dense.model, state.trunk.model, state.result.model):
         model.eval()
     return state
+
+
+def train_stretches(
+    experiment: Experiment, state: SearchState, masks: Masks, stretches: list[tuple[LossSpec, int]], *,
+    skip_dense: bool = False,
+) -> None:  # fmt: skip
+    """Train the trunk of a fresh `state` at `masks`, which stay: with each loss until its step, schedules as in a run."""
+    machine = _Machine(experiment, state, ignore_progress, lambda *_: None)
+    if not skip_dense:
+        machine.train_dense()
+    from_dense = experiment.config.compress.start == "dense"
+    state.trunk = start_from_dense(experiment, state.dense, masks) if from_dense else start_random(experiment, masks)
+    machine.train_teachers()
+    for loss, end in stretches:
+        state.loss = loss
+        machine.train_trunk(end, "search", "shadow model")
 
 
 def _try_augmentations(experiment: Experiment, proposals: list[Proposal]) -> None:

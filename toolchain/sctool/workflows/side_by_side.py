@@ -58,7 +58,7 @@ def train_side_by_side(pieces: Sequence[Piece], jobs: int) -> list[tuple[Trainin
 
 
 def _train(piece: Piece, parent: int) -> tuple[TrainingState, float]:
-    _end_with(parent)
+    end_with(parent)
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -69,7 +69,7 @@ def _train(piece: Piece, parent: int) -> tuple[TrainingState, float]:
 
 
 @functools.cache
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Let this process end when the one that started it does, also by kill -9."""
 
     def watch() -> None:

@@ -69,18 +69,18 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
         ) from error
 
 
-def start_random(experiment: Experiment) -> TrainingState:
-    """Random masks and, by compress.initialisation, the model's own weights or He's for the sparse fan-in.
-
-    With the gradual schedule everything is still there.
+def start_random(experiment: Experiment, masks: Masks | None = None) -> TrainingState:
+    """Random masks, or those given, and, by compress.initialisation, the model's own weights or He's for the sparse
+    fan-in. With the gradual schedule and no masks given, everything is still there.
     """
     model = experiment.build()
-    counts = plan_counts(experiment, model)
     parameters = dict(model.named_parameters())
-    shapes = {name: tuple(parameters[name].shape) for name in counts}
-    if experiment.config.compress.density_schedule == "gradual":
-        return start_training(model, _everything(shapes), experiment.precision)
-    masks = random_masks(shapes, counts, experiment.generator(INITIAL_MASKS))
+    if masks is None:
+        counts = plan_counts(experiment, model)
+        shapes = {name: tuple(parameters[name].shape) for name in counts}
+        if experiment.config.compress.density_schedule == "gradual":
+            return start_training(model, _everything(shapes), experiment.precision)
+        masks = random_masks(shapes, counts, experiment.generator(INITIAL_MASKS))
     if experiment.config.compress.initialisation == "sparse_he":
         draw_weights({name: parameters[name] for name in masks}, masks, experiment.generator(INITIAL_WEIGHTS))
     return start_training(model, masks, experiment.precision)
@@ -98,10 +98,13 @@ def draw_weights(weights: dict[str, nn.Parameter], masks: Masks, generator: torc
             weight.copy_(torch.randn(weight.shape, generator=generator) * (2 / fan_in).sqrt())
 
 
-def start_from_dense(experiment: Experiment, dense: TrainingState) -> TrainingState:
-    """The trained dense model with the largest weights of each layer (all, with the gradual schedule), step 0."""
+def start_from_dense(experiment: Experiment, dense: TrainingState, masks: Masks | None = None) -> TrainingState:
+    """The trained dense model with the largest weights of each layer (all, with the gradual schedule), or with those that
+    `masks` let through; step 0."""
     model = experiment.build()
     model.load_state_dict(dense.model.state_dict())
+    if masks is not None:
+        return start_training(model, masks, experiment.precision)
     counts = plan_counts(experiment, model)
     parameters = dict(model.named_parameters())
     weights = {name: parameters[name].detach() for name in counts}

@@ -21,12 +21,11 @@ from sctool.errors import ArtifactError, SctoolError
 from sctool.report.tradeoff import draw_tradeoff
 from sctool.runtimes.eager import EagerSession
 from sctool.workflows.experiment import Experiment, prepare_experiment
-from sctool.workflows.methods import needs_dense
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.search import run_search, start_search
 from sctool.workflows.signals import attack_session, measure_accuracy
 from sctool.workflows.study import Cell, cut_into_cells, read_study
-from sctool.workflows.training import describe_privacy
+from sctool.workflows.training import describe_privacy, needs_dense
 
 FIGURES = (
     "test_accuracy", "train_accuracy", "attack_accuracy", "attack_auc", "tpr_at_1pct_fpr", "tm_score", "seconds",

@@ -44,6 +44,11 @@ def count_steps(config: CompressConfig) -> int:
     return config.warm_up_steps + config.rounds * config.steps_per_round + config.final_steps
 
 
+def needs_dense(config: CompressConfig) -> bool:
+    """Whether the method looks at the trained dense model."""
+    return config.start == "dense" or config.rule in ("distil", "dmp")
+
+
 REFERENCE_PARTS = ("validation", "attack_fit_non_members", "attack_select_non_members")
 """Non-members that distillation for membership privacy trains on, and so spends."""
 

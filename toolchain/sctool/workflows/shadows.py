@@ -1,0 +1,159 @@
+"""Shadow models: trained as the attacked model was, on other halves of the records, side by side, and never twice."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sctool.atomic import write_file
+from sctool.errors import ArtifactError, DataError, TrainingError
+from sctool.runtimes.eager import EagerSession
+from sctool.safety.statistics import margin
+from sctool.sparsity.order import mix_seed
+from sctool.workflows.experiment import Experiment, prepare_experiment
+from sctool.workflows.progress import Progress, ignore_progress
+from sctool.workflows.run_directory import MASKS, Run, read_run, read_split, read_tensors
+from sctool.workflows.search import run_search, start_search, train_stretches
+from sctool.workflows.shadow_plan import SHADOW_SEED, deal_in, identify, make_shadow_split, plan_pool, read_stretches
+from sctool.workflows.side_by_side import end_with
+from sctool.workflows.signals import ShadowAnswers, ask
+from sctool.workflows.training import needs_dense
+
+FOLDER = "shadows"
+Way = Literal["masks", "search"]
+"""masks: at the attacked model's own masks, which whoever holds it can read; search: a SafeCompress run of its own."""
+FEWEST = 4
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Shadow model `number` of `count`, of the run at `run`; its answers go to `file`."""
+
+    run: Path
+    number: int
+    count: int
+    queries: int
+    way: Way
+    dense: bool
+    file: Path
+
+
+def train_shadows(
+    run: Run, count: int, *, queries: int = 1, way: Way = "masks", dense: bool = False, jobs: int = 1,
+    progress: Progress = ignore_progress,
+) -> dict[str, ShadowAnswers]:  # fmt: skip
+    """Train `count` shadow models of `run`, or read what is left of an earlier call, and give their answers: "sparse"
+    and, with `dense`, those of as many dense models beside them.
+
+    `jobs` at a time, a process and a thread each. Each one's answers are kept in the run directory under a hash of all
+    that they follow from: a call that was killed goes on where it stopped. Raises DataError for fewer than FEWEST, and
+    TrainingError where a process dies.
+    """
+    if count < FEWEST or count % 2:
+        raise DataError(
+            f"{count} shadow models: an even number from {FEWEST} on is needed.",
+            hint="Each record is in for half of them; 16 is a fair start.",
+        )
+    split = read_split(run)
+    pool = plan_pool(split, run.config.compress.seed)
+    folder = run.path / FOLDER / identify(run, pool, count, queries, way)[:16]
+    tasks = [_Task(run.path.absolute(), k, count, queries, way, dense, folder / f"{k:04d}.npz") for k in range(count)]
+    missing = [task for task in tasks if not _is_done(task)]
+    progress(count - len(missing), count, "training shadow models")
+    for number, _ in enumerate(_run_all(missing, jobs), count - len(missing) + 1):
+        progress(number, count, "training shadow models")
+    is_in = np.zeros((count, len(pool.asked)), np.bool_)
+    is_in[:, np.searchsorted(pool.asked, pool.rows)] = deal_in(pool, count, run.config.compress.seed)
+    answers = [_read(task) for task in tasks]
+    return {
+        kind: ShadowAnswers(pool.asked, np.stack([each[kind] for each in answers]), is_in, pool.population)
+        for kind in (["sparse", "dense"] if dense else ["sparse"])
+    }
+
+
+def _run_all(tasks: list[_Task], jobs: int) -> Any:
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    if jobs == 1 or len(tasks) < 2:
+        yield from (_train(task) for task in tasks)
+        return
+    try:
+        yield from Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator_unordered")(
+            delayed(_train_apart)(task, os.getpid()) for task in tasks
+        )
+    except TerminatedWorkerError as error:
+        raise TrainingError(
+            f"A process that trained a shadow model died, {jobs} side by side.",
+            hint="It may have run out of memory: lower --jobs; what is trained is kept.",
+        ) from error
+
+
+def _train_apart(task: _Task, parent: int) -> int:
+    end_with(parent)
+    return _train(task)
+
+
+def _train(task: _Task) -> int:
+    """Train one shadow model and write its answers: margins [P + Z, Q] by kind."""
+    torch.set_num_threads(1)
+    run, experiment = _open(task.run)
+    pool = plan_pool(experiment.split, run.config.compress.seed)
+    is_in = deal_in(pool, task.count, run.config.compress.seed)[task.number]
+    own = _make_experiment(experiment, make_shadow_split(pool, is_in, experiment.split, task.number), task.number)
+    state, skip_dense = start_search(own), not (task.dense or needs_dense(own.config.compress))
+    if task.way == "search":
+        state = run_search(own, state, ignore_progress, lambda *_: None, skip_dense=skip_dense)
+    else:
+        masks = {name: mask.bool() for name, mask in read_tensors(run.path / MASKS).items()}
+        train_stretches(own, state, masks, [(s.loss, s.end) for s in read_stretches(run)], skip_dense=skip_dense)
+    models = {"sparse": state.result.model} | ({"dense": state.dense.model} if task.dense else {})
+    x, y = own.data.x[pool.asked], own.data.y[pool.asked]
+    content = io.BytesIO()
+    answers: dict[str, Any] = {kind: _answer(model, x, y, task.queries) for kind, model in models.items()}
+    np.savez(content, **answers)
+    write_file(task.file, content.getvalue())
+    return task.number
+
+
+def _answer(model: torch.nn.Module, x: NDArray[np.float32], y: NDArray[np.int64], queries: int) -> NDArray[np.float64]:
+    logits = ask(EagerSession(model.eval()), x, queries)
+    return np.stack([margin(logits[:, q], y) for q in range(queries)], axis=1)
+
+
+@functools.lru_cache(maxsize=1)
+def _open(path: Path) -> tuple[Run, Experiment]:
+    run = read_run(path)
+    return run, prepare_experiment(run.config)
+
+
+def _make_experiment(experiment: Experiment, split: Any, number: int) -> Experiment:
+    """The experiment of a shadow model: other members, another seed."""
+    seed = mix_seed(experiment.config.compress.seed, SHADOW_SEED, 3, number) % 2**31
+    compress = experiment.config.compress.model_copy(update={"seed": seed, "jobs": None, "dense_checkpoint": ""})
+    own = replace(experiment, config=experiment.config.model_copy(update={"compress": compress}), split=split)
+    x, y = own.records(split["train"])
+    return replace(own, x=x, y=y)
+
+
+def _is_done(task: _Task) -> bool:
+    if not task.file.is_file():
+        return False
+    return not task.dense or "dense" in _read(task)
+
+
+def _read(task: _Task) -> dict[str, NDArray[np.float64]]:
+    try:
+        with np.load(task.file, allow_pickle=False) as arrays:
+            return {kind: np.asarray(arrays[kind], dtype=np.float64) for kind in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"Cannot read {task.file}: {error}.", hint="Remove it: it is made again.") from error
