@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
@@ -127,3 +129,52 @@ def test_best_threshold_is_the_first_best_of_all(case: Arrays) -> None:
     quality = [int((values[flags] >= t).sum()) * n + int((values[~flags] < t).sum()) * m for t in ordered]
     found = best_threshold(values, flags)
     assert found == ordered[quality.index(max(quality))]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 5), st.data())
+def test_chance_of_a_tpr_is_counted_over_all_orders(members: int, others: int, data: st.DataObject) -> None:
+    """The p-value is the share of all assignments of membership to the ranks whose TPR is at least as large."""
+    limit = data.draw(st.sampled_from([0.2, 0.34, 0.5, 1.0]))
+    if others * limit < 1 - 1e-9:
+        return
+    scores = np.arange(members + others, dtype=np.float64)
+    flags = np.zeros(members + others, bool)
+    flags[data.draw(st.permutations(range(members + others)))[:members]] = True
+    observed = metrics.tpr_at_fpr(scores, flags, limit)
+    assert observed is not None
+    assignments = list(itertools.combinations(range(members + others), members))
+    as_large = 0
+    for chosen in assignments:
+        other = np.zeros(members + others, bool)
+        other[list(chosen)] = True
+        found = metrics.tpr_at_fpr(scores, other, limit)
+        as_large += found is not None and found.value >= observed.value - 1e-12
+    assert metrics.tpr_p_value(scores, flags, limit) == pytest.approx(as_large / len(assignments))
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.data())
+def test_chance_of_an_accuracy_is_counted_over_all_assignments(members: int, others: int, data: st.DataObject) -> None:
+    size = members + others
+    predicted = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+    flags = np.zeros(size, bool)
+    flags[data.draw(st.permutations(range(size)))[:members]] = True
+    assignments = list(itertools.combinations(range(size), members))
+    as_large = sum(predicted[list(chosen)].sum() >= predicted[flags].sum() for chosen in assignments)
+    assert metrics.accuracy_p_value(predicted, flags) == pytest.approx(as_large / len(assignments))
+
+
+def test_p_values_of_nothing_are_even() -> None:
+    """Over 600 audits without a leak each p-value is under 0.05 in about one of twenty."""
+    rng = np.random.default_rng(0)
+    flags = np.repeat([True, False], 150)
+    under = np.zeros(3)
+    for _ in range(600):
+        scores = rng.normal(size=300)
+        found = metrics.tpr_p_value(scores, flags, 0.01)
+        assert found is not None
+        values = [metrics.auc_p_value(scores, flags), metrics.accuracy_p_value(scores > 0, flags), found]
+        under += np.array(values) < 0.05
+    assert (under <= 600 * 0.05 + 3 * np.sqrt(600 * 0.05 * 0.95)).all()
+    assert under[0] >= 600 * 0.05 - 3 * np.sqrt(600 * 0.05 * 0.95)
+    assert metrics.auc_p_value(np.zeros(300), flags) == 1.0

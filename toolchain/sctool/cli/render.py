@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sctool.cli.output import Output
@@ -64,19 +65,46 @@ def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
     output.line(f"bundle: {folder}")
 
 
+MOST_FAILURES = 6
+SHADOW_WAYS = {"masks": "at the model's own masks", "search": "a SafeCompress run each"}
+MANY_ATTACKS = 8
+"""From here on the table gives each attack's AUC alone; the record has the rest."""
+WORST: list[tuple[str, Callable[[dict[str, Any]], dict[str, float] | None]]] = [
+    ("attack accuracy", lambda attack: attack["balanced_accuracy"]),
+    ("TPR at 1 % FPR", lambda attack: attack["tpr_at_fpr"]["0.01"]),
+]
+
+
+def _value(interval: dict[str, float] | None) -> float:
+    return interval["value"] if interval else 0.0
+
+
 def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None:
     columns = verification["columns"]
     rows = [["test accuracy", *(say_percent(column["test_accuracy"]) for column in columns)]]
-    for number, attack in enumerate(columns[0]["attacks"]):
-        same = [column["attacks"][number] for column in columns]
-        name = attack["attack"].replace("_", " ")
-        rows.append([f"{name}\n  attack accuracy", *(_stack_interval(a["balanced_accuracy"]) for a in same)])
-        rows.append(["  AUC", *(_stack_interval(a["auc"]) for a in same)])
-        rows.append(["  TPR at 1 % FPR", *(_stack_interval(a["tpr_at_fpr"]["0.01"]) for a in same)])
+    names = list(dict.fromkeys(attack["attack"] for column in columns for attack in column["attacks"]))
+    found = [{attack["attack"]: attack for attack in column["attacks"]} for column in columns]
+    for name in names:
+        same = [attacks.get(name) for attacks in found]
+        title = name.replace("_", " ")
+        if len(names) > MANY_ATTACKS:
+            rows.append([title, *(_stack_interval(a["auc"]) if a else "-" for a in same)])
+            continue
+        rows.append(
+            [f"{title}\n  attack accuracy", *(_stack_interval(a["balanced_accuracy"]) if a else "-" for a in same)]
+        )
+        rows.append(["  AUC", *(_stack_interval(a["auc"]) if a else "-" for a in same)])
+        rows.append(["  TPR at 1 % FPR", *(_stack_interval(a["tpr_at_fpr"]["0.01"]) if a else "-" for a in same)])
+    if len(names) > MANY_ATTACKS:
+        for title, read in WORST:
+            worst = [max((read(a) for a in attacks.values() if read(a)), key=_value, default=None) for attacks in found]
+            rows.append([f"highest of all\n  {title}", *(_stack_interval(each) for each in worst)])
     blind = verification["blind_baseline"]
     output.table(
         f"Attacks on {blind['members']} members and {blind['non_members']} non-members that no search has seen",
-        ["with 95 % intervals", *(column["name"].replace(" (", "\n(") for column in columns)], rows,
+        [
+            "AUC, with 95 % intervals" if len(names) > MANY_ATTACKS else "with 95 % intervals",
+            *(column["name"].replace(" (", "\n(") for column in columns)], rows,
     )  # fmt: skip
     output.line(f"blind baseline, which sees no model: AUC {say_interval(blind['auc'])}")
     gates = verification["gates"]
@@ -87,8 +115,16 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
     for note in verification["notes"]:
         output.line(note)
     passed = verification["verdict"] == "pass"
-    for failure in verification["failures"]:
+    shadows = verification["shadows"]
+    if shadows:
+        output.line(
+            f"{shadows['count']} shadow models ({SHADOW_WAYS[shadows['way']]}), each trained on "
+            f"{shadows['members']:.0f} records; the model itself on {shadows['members_of_the_model']}"
+        )
+    for failure in verification["failures"][:MOST_FAILURES]:
         output.line(f"LEAK: {failure}", style="bold red")
+    if len(verification["failures"]) > MOST_FAILURES:
+        output.line(f"and {len(verification['failures']) - MOST_FAILURES} figures more, see the record")
     output.line("verdict: PASS" if passed else "verdict: LEAK", style="bold green" if passed else "bold red")
     output.line(f"verification: {file}")
 

@@ -90,7 +90,11 @@ def export(
     sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
 
 
-@example("sctool verify runs/digits/bundles/android", "sctool verify BUNDLE --max-auc 0.55 --json")
+@example(
+    "sctool verify runs/digits/bundles/android",
+    "sctool verify BUNDLE --max-auc 0.55 --json",
+    "sctool verify BUNDLE --shadows 16 --attacks all --jobs 2",
+)
 @guarded
 def verify(
     bundle: BundlePath,
@@ -106,20 +110,35 @@ def verify(
     ] = None,
     max_auc: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on the attack's AUC.")] = None,
     max_tpr_at_1pct_fpr: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on TPR at 1 % FPR.")] = None,
+    attacks: Annotated[
+        str | None, typer.Option("--attacks", help="'all', or names with commas; default: safety.audit_attacks.")
+    ] = None,
+    shadows: Annotated[
+        int, typer.Option("--shadows", min=0, help="Train so many shadow models, for LiRA, RMIA, BASE and BaVarIA.")
+    ] = 0,
+    shadow_way: Annotated[
+        str, typer.Option("--shadow-way", help="masks: at the model's own masks; search: a SafeCompress run each.")
+    ] = "masks",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Shadow models trained side by side.")] = 1,
     output: ResultFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Attack the exported bytes in their own runtimes; exit 0: pass, 7: leak, 8: broken artifact."""
-    from sctool.workflows.verify import Gates
+    from sctool.workflows.judge import Gates
+    from sctool.workflows.verify import Audit
     from sctool.workflows.verify import verify as work
 
     sink = Output(as_json=as_json, quiet=quiet)
     gates = Gates(max_attack_accuracy, max_auc, max_tpr_at_1pct_fpr)
+    if shadow_way not in ("masks", "search"):
+        raise ConfigError(f"--shadow-way {shadow_way!r}: it is masks or search.")
+    way = "masks" if shadow_way == "masks" else "search"
+    audit = Audit(tuple(attacks.replace(" ", "").split(",")) if attacks else (), shadows, way, jobs)  # type: ignore[arg-type]
     with sink.progress() as progress:
         file, verification = work(
-            bundle, run=run, data_source=data, gates=gates, output=output, progress=progress
+            bundle, run=run, data_source=data, gates=gates, audit=audit, output=output, progress=progress
         )  # fmt: skip
     sink.result(_without_curves(verification), lambda out: render.draw_verify(out, verification, str(file)))
     _fail_on_leak(verification)

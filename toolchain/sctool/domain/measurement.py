@@ -34,7 +34,8 @@ class AttackResult:
 
     scores: float64 [N], higher = member; is_member: bool [N]. `accuracy` and `balanced_accuracy` use the threshold
     fitted on other records. `tpr_at_fpr` maps 0.001, 0.01, 0.1 to the largest TPR with FPR at most that, or None where
-    there are too few non-members to tell (fewer than 1 / FPR).
+    there are too few non-members to tell (fewer than 1 / FPR). `p_values` of "auc", "balanced_accuracy" and
+    "tpr_at_1pct_fpr" (None where that is): how often the figure would be at least as large without a leak.
     """
 
     attack: str
@@ -45,6 +46,7 @@ class AttackResult:
     accuracy: Interval
     balanced_accuracy: Interval
     tpr_at_fpr: dict[float, Interval | None]
+    p_values: dict[str, float | None]
     fpr: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     tpr: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
@@ -58,6 +60,7 @@ class AttackResult:
             "accuracy": self.accuracy.to_json(),
             "balanced_accuracy": self.balanced_accuracy.to_json(),
             "tpr_at_fpr": {f"{k:g}": v.to_json() if v else None for k, v in self.tpr_at_fpr.items()},
+            "p_values": self.p_values,
         }
         if curve:
             record["roc"] = {"fpr": [float(v) for v in self.fpr], "tpr": [float(v) for v in self.tpr]}

@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import Signals
 from sctool.safety.attack import Attack
-from sctool.safety.metrics import FPRS, accuracy, auc, balanced_accuracy, roc, tpr_at_fpr
+from sctool.safety.metrics import (
+    FPRS,
+    accuracy,
+    accuracy_p_value,
+    auc,
+    auc_p_value,
+    balanced_accuracy,
+    roc,
+    tpr_at_fpr,
+    tpr_p_value,
+)
 
 
 def evaluate_attack(attack: Attack, fit: Signals, held_out: Signals, seed: int) -> AttackResult:
@@ -28,8 +38,21 @@ def summarise_scores(
         attack=name, scores=scores, is_member=is_member, threshold=threshold,
         auc=auc(scores, is_member), accuracy=accuracy(predicted, is_member),
         balanced_accuracy=balanced_accuracy(predicted, is_member),
-        tpr_at_fpr={limit: tpr_at_fpr(scores, is_member, limit) for limit in FPRS}, fpr=fpr, tpr=tpr,
+        tpr_at_fpr={limit: tpr_at_fpr(scores, is_member, limit) for limit in FPRS},
+        p_values={
+            "auc": auc_p_value(scores, is_member), "balanced_accuracy": accuracy_p_value(predicted, is_member),
+            "tpr_at_1pct_fpr": tpr_p_value(scores, is_member, 0.01),
+        },
+        fpr=fpr, tpr=tpr,
     )  # fmt: skip
+
+
+def shuffled_control(attack: Attack, fit: Signals, held_out: Signals, seed: int) -> AttackResult:
+    """The attack where membership was dealt anew at random, to the records fitted on and those scored: whatever it finds
+    over chance is the audit's own error."""
+    generator = np.random.default_rng([seed, 1])
+    dealt = [signals.with_membership(generator.permutation(signals.is_member)) for signals in (fit, held_out)]
+    return evaluate_attack(attack, dealt[0], dealt[1], seed)
 
 
 def blind_baseline(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, norm, rankdata
+from scipy.stats import beta, hypergeom, mannwhitneyu, norm, rankdata
 
 from sctool.domain.measurement import Interval
 
@@ -80,6 +80,34 @@ def tpr_at_fpr(scores: Scores, is_member: Flags, limit: float) -> Interval | Non
     fpr, tpr = roc(scores, is_member)
     members = int(is_member.sum())
     return proportion(round(float(tpr[fpr <= limit + 1e-12].max()) * members), members)
+
+
+def auc_p_value(scores: Scores, is_member: Flags) -> float:
+    """P(an AUC at least this large) where membership has nothing to do with the scores: Mann-Whitney, with ties."""
+    _check(scores, is_member)
+    if len(np.unique(scores)) == 1:
+        return 1.0
+    return float(mannwhitneyu(scores[is_member], scores[~is_member], alternative="greater", method="asymptotic").pvalue)
+
+
+def accuracy_p_value(predicted: Flags, is_member: Flags) -> float:
+    """P(members guessed at least so much more often than others) by chance: Fisher's exact test, one-sided."""
+    hits, alarms = int(predicted[is_member].sum()), int(predicted[~is_member].sum())
+    return float(hypergeom.sf(hits - 1, len(is_member), int(is_member.sum()), hits + alarms))
+
+
+def tpr_p_value(scores: Scores, is_member: Flags, limit: float) -> float | None:
+    """P(a TPR at least this large at FPR <= limit) by chance; None as in `tpr_at_fpr`.
+
+    With a false alarms allowed, x members come before the (a + 1)-th non-member exactly where the first x + a records
+    hold at most a non-members. With ties a little too large.
+    """
+    found = tpr_at_fpr(scores, is_member, limit)
+    if found is None:
+        return None
+    others, members = int((~is_member).sum()), int(is_member.sum())
+    allowed, hits = int(others * limit + 1e-9), round(found.value * members)
+    return float(hypergeom.cdf(allowed, members + others, others, min(hits + allowed, members + others)))
 
 
 def _check(scores: Scores, is_member: Flags) -> None:

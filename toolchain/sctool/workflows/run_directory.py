@@ -93,9 +93,9 @@ def read_split(run: Run) -> MembershipSplit:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a .safetensors file; ArtifactError where it is missing or damaged."""
+    """All tensors of a .safetensors file, by name; ArtifactError where it is missing or damaged."""
     try:
-        return load_tensors(path.read_bytes())
+        return dict(sorted(load_tensors(path.read_bytes()).items()))
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise ArtifactError(f"Cannot read {path}: {error}.", hint="Run `sctool compress` again.") from error
 

@@ -81,6 +81,7 @@ def start_random(experiment: Experiment, masks: Masks | None = None) -> Training
         if experiment.config.compress.density_schedule == "gradual":
             return start_training(model, _everything(shapes), experiment.precision)
         masks = random_masks(shapes, counts, experiment.generator(INITIAL_MASKS))
+    masks = {name: masks[name] for name in parameters if name in masks}  # whatever their order, the same draws
     if experiment.config.compress.initialisation == "sparse_he":
         draw_weights({name: parameters[name] for name in masks}, masks, experiment.generator(INITIAL_WEIGHTS))
     return start_training(model, masks, experiment.precision)

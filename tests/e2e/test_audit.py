@@ -1,0 +1,121 @@
+"""The whole audit: shadow models that are trained once, a leak that only they see, and verdicts that hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.conftest import SHORT
+
+from sctool.domain.config import validate_config
+from sctool.errors import ConfigError, DataError
+from sctool.safety.registry import ATTACKS
+from sctool.workflows.compress import compress
+from sctool.workflows.export import export
+from sctool.workflows.run_directory import read_run
+from sctool.workflows.shadows import FOLDER, train_shadows
+from sctool.workflows.verify import Audit, verify
+
+
+@pytest.mark.slow
+def test_all_attacks_run_on_all_columns(bundle_copy: Path, tmp_path: Path) -> None:
+    _, found = verify(bundle_copy, audit=Audit(("all",), 4), output=tmp_path / "v.json")
+    columns = {column["kind"]: {each["attack"] for each in column["attacks"]} for column in found["columns"]}
+    assert columns["sparse"] == columns["dense"] == set(ATTACKS)
+    assert columns["artifact"] == set(ATTACKS) - {"white_box"}
+    assert set(found["threat_models"]) == set(ATTACKS)
+    assert found["shadows"]["count"] == 4 and found["shadows"]["population"] > 100
+    for column in found["columns"]:
+        exposure = column["exposure"]
+        assert len(exposure["records"]) == 10 and len(exposure["by_class"]) == 10
+    again = verify(bundle_copy, audit=Audit(("rmia",), 4), output=tmp_path / "w.json")[1]
+    assert [each["attack"] for each in again["columns"][0]["attacks"]] == ["rmia"]
+
+
+@pytest.mark.slow
+def test_shadow_models_are_trained_once_and_the_same_side_by_side(run_copy: Path, tmp_path: Path) -> None:
+    run = read_run(run_copy)
+    first = train_shadows(run, 4, queries=2)["sparse"]
+    files = sorted((run_copy / FOLDER).glob("*/*.npz"))
+    stamps = [file.stat().st_mtime_ns for file in files]
+    assert len(files) == 4
+    again = train_shadows(run, 4, queries=2)["sparse"]
+    np.testing.assert_array_equal(first.margins, again.margins)
+    assert stamps == [file.stat().st_mtime_ns for file in files]
+    shutil.rmtree(run_copy / FOLDER)
+    np.testing.assert_array_equal(first.margins, train_shadows(run, 4, queries=2, jobs=2)["sparse"].margins)
+    members = first.margins[:, :, 0][first.is_in].mean()
+    assert members > first.margins[:, :, 0][~first.is_in].mean()
+
+
+@pytest.mark.slow
+def test_a_search_of_its_own_for_each_shadow_model(run_copy: Path) -> None:
+    found = train_shadows(read_run(run_copy), 4, way="search")["sparse"]
+    assert np.isfinite(found.margins).all()
+
+
+@pytest.mark.slow
+def test_shadow_training_goes_on_after_kill(run_copy: Path) -> None:
+    command = [sys.executable, "-m", "sctool", "verify", str(run_copy / "bundles" / "android"), "--shadows", "6", "-q"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment) as process:
+        deadline = time.monotonic() + 120
+        while not list((run_copy / FOLDER).glob("*/*.npz")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    done = {file: file.stat().st_mtime_ns for file in (run_copy / FOLDER).glob("*/*.npz")}
+    assert 0 < len(done) < 6
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode in (0, 7), finished.stderr
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in done.items())
+    assert len(list((run_copy / FOLDER).glob("*/*.npz"))) == 6
+
+
+def write_records(path: Path, seed: int) -> None:
+    """3,000 noisy records of 5 classes."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(3000) % 5
+    x = rng.normal(size=(3000, 60)).astype(np.float32)
+    x[np.arange(3000), y] += 1.0
+    np.savez(path, x=x, y=y)
+
+
+@pytest.mark.slow
+def test_an_overfitted_model_fails_the_default_gates_and_a_stranger_passes(tmp_path: Path) -> None:
+    """The stranger is the very same model, asked about other records from the same source: none is a member of it."""
+    data = tmp_path / "data.npz"
+    write_records(data, 0)
+    tree = {
+        "compress": {**SHORT, "density": 0.9, "warm_up_steps": 400}, "data": {"source": str(data)},
+        "model": {"options": {"hidden": [256, 128]}},
+    }  # fmt: skip
+    compress(validate_config(tree, where="test"), tmp_path / "run")
+    bundle, _ = export(tmp_path / "run")
+    _, found = verify(bundle)
+    assert found["verdict"] == "leak" and "over the limit" in found["failures"][0]
+    write_records(data, 1)
+    _, innocent = verify(bundle)
+    assert innocent["verdict"] == "pass", innocent["failures"]
+
+
+def test_what_cannot_be_done_is_said(bundle_copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'rmia' needs"):
+        verify(bundle_copy, audit=Audit(("rmia",)), output=tmp_path / "v.json")
+    with pytest.raises(DataError, match="an even number from 4"):
+        verify(bundle_copy, audit=Audit((), 3), output=tmp_path / "v.json")
+    with pytest.raises(ConfigError, match="Unknown attack 'rmiaa'"):
+        verify(bundle_copy, audit=Audit(("rmiaa",)), output=tmp_path / "v.json")
+    alone = tmp_path / "alone"
+    shutil.copytree(bundle_copy, alone)
+    with pytest.raises(ConfigError, match="--run"):
+        verify(alone, audit=Audit((), 4), output=tmp_path / "v.json")
+    assert not (tmp_path / "v.json").exists()
+    assert json.loads((bundle_copy / "manifest.json").read_text())
