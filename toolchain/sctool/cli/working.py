@@ -94,6 +94,7 @@ def export(
     "sctool verify runs/digits/bundles/android",
     "sctool verify BUNDLE --max-auc 0.55 --json",
     "sctool verify BUNDLE --shadows 16 --attacks all --jobs 2",
+    "sctool verify BUNDLE --baseline OLD_BUNDLE --junit verify.xml",
 )
 @guarded
 def verify(
@@ -120,6 +121,10 @@ def verify(
         str, typer.Option("--shadow-way", help="masks: at the model's own masks; search: a SafeCompress run each.")
     ] = "masks",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Shadow models trained side by side.")] = 1,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="An earlier bundle or verification.json: leaking more fails.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Also write the verdict as JUnit XML.")] = None,
     output: ResultFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -138,7 +143,8 @@ def verify(
     audit = Audit(tuple(attacks.replace(" ", "").split(",")) if attacks else (), shadows, way, jobs)  # type: ignore[arg-type]
     with sink.progress() as progress:
         file, verification = work(
-            bundle, run=run, data_source=data, gates=gates, audit=audit, output=output, progress=progress
+            bundle, run=run, data_source=data, gates=gates, audit=audit, baseline=baseline, output=output, junit=junit,
+            progress=progress,
         )  # fmt: skip
     sink.result(_without_curves(verification), lambda out: render.draw_verify(out, verification, str(file)))
     _fail_on_leak(verification)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from sctool import __version__
-from sctool.atomic import write_json
+from sctool.atomic import write_file, write_json
 from sctool.data.dataset import Dataset
 from sctool.domain.artifact import Session
 from sctool.domain.config import Config
@@ -27,7 +27,9 @@ from sctool.safety.exposure import find_exposed, split_by_class
 from sctool.safety.registry import ATTACKS, create_attack
 from sctool.workflows.bundle import Bundle, find_run, load_records, open_bundle
 from sctool.workflows.judge import FALSE_ALARMS, Gates, judge
+from sctool.workflows.junit import to_junit
 from sctool.workflows.progress import Progress, ignore_progress
+from sctool.workflows.regression import find_regressions, read_baseline
 from sctool.workflows.run_directory import DENSE, Run, load_run_model
 from sctool.workflows.shadows import Way, train_shadows
 from sctool.workflows.signals import Extras, collect_signals, create_attacks, measure_accuracy
@@ -75,9 +77,13 @@ class _Findings:
 
 def verify(
     path: Path, *, run: Path | None = None, data_source: str | None = None, gates: Gates | None = None,
-    audit: Audit = DEFAULT_AUDIT, output: Path | None = None, progress: Progress = ignore_progress,
+    audit: Audit = DEFAULT_AUDIT, baseline: Path | None = None, output: Path | None = None, junit: Path | None = None,
+    progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """Verify the bundle at `path`; writes verification.json (default: into the bundle) and returns it with its path.
+
+    With `baseline`, an earlier verification or its bundle, what leaks more than there by more than noise is a leak too;
+    `junit` gets the verdict as XML.
 
     Raises ArtifactError for a damaged bundle, ConfigError for an attack that cannot run, DataError where the data are
     not the run's or where a control (the blind baseline, shuffled membership) beats chance. A leak is no exception here:
@@ -89,6 +95,7 @@ def verify(
     config = origin.config if origin else Config()
     limits = (gates or Gates()).over(config.verify)
     names = _choose_attacks(config, audit)
+    before = read_baseline(baseline) if baseline else None
     if audit.shadows and origin is None:
         raise ConfigError(
             f"Shadow models for {path} follow the recipe of its run, which is not there.", hint="Name it with --run."
@@ -117,6 +124,10 @@ def verify(
             findings.records[-1]["parity"] = compare_logits(reference, answers).to_json()
     progress(len(columns), len(columns), "verified")
     failures, doubtful = judge(findings.judged, limits)
+    worse = find_regressions(findings.records, before) if before else {}
+    for record in findings.records:
+        record["regressions"] = worse.get(record["name"], [])
+        failures += record["regressions"]
     verification = {
         "schema_version": 2,
         "sctool": __version__,
@@ -128,6 +139,7 @@ def verify(
         "gates": limits.model_dump(),
         "threat_models": {name: create_attack(name).threat_model for name in names},
         "columns": findings.records,
+        "baseline": None if before is None else {"artifacts": before.get("artifacts"), "path": str(baseline)},
         "blind_baseline": blind.to_json(curve=True),
         "shuffled_control": control.to_json(),
         "shadows": _describe_shadows(shadows, split, audit),
@@ -137,6 +149,8 @@ def verify(
     }
     file = output or path / "verification.json"
     write_json(file, verification)
+    if junit:
+        write_file(junit, to_junit(verification))
     return file, verification
 
 

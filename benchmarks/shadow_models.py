@@ -1,0 +1,82 @@
+"""Shadow models: 64 trained by sctool, against 64 trained one after another in plain PyTorch, for as many steps.
+
+The peer trains with one thread or with all, whichever is faster here. The attacked models have density 0.05; shadow
+models have their masks. The records are made up. Wall time of the host, once: the runs are long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from plain_pytorch import train_masked
+from rich.console import Console
+from rich.table import Table
+from search_cost import MODELS, make_config
+
+from sctool.sparsity.order import DataOrder
+from sctool.workflows.compress import compress
+from sctool.workflows.experiment import Experiment, prepare_experiment
+from sctool.workflows.run_directory import read_run
+from sctool.workflows.shadow_plan import deal_in, make_shadow_split, plan_pool, read_stretches
+from sctool.workflows.shadows import train_shadows
+from sctool.workflows.start import start_random
+
+SHORT = {"rounds": 2, "warm_up_steps": 60, "steps_per_round": 60, "final_steps": 120, "dense_steps": 1}
+
+
+def train_one_by_one(experiment: Experiment, folder: Path, count: int) -> float:
+    """Seconds of `count` shadow models in plain PyTorch, on the records that sctool gives them."""
+    run = read_run(folder)
+    pool = plan_pool(experiment.split, 0)
+    steps, is_in = read_stretches(run)[-1].end, deal_in(pool, max(count, 4), 0)
+    began = time.perf_counter()
+    for number in range(count):
+        split = make_shadow_split(pool, is_in[number], experiment.split, number)
+        x, y = experiment.records(split["train"])
+        state = start_random(experiment)
+        train_masked(state.model, state.masks, x, y, DataOrder(len(x), 64, number), steps)
+    return time.perf_counter() - began
+
+
+def measure(model: str, count: int) -> tuple[float, float, int]:
+    """(seconds of the peer, seconds of sctool, threads of the peer)."""
+    config = make_config(model, **SHORT, loss="cross_entropy", candidates=["magnitude/gradient"])
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "run"
+        compress(config, folder)
+        experiment = prepare_experiment(config)
+        trials = {}
+        for threads in sorted({1, os.cpu_count() or 1}):
+            torch.set_num_threads(threads)
+            train_one_by_one(experiment, folder, 1)
+            trials[threads] = train_one_by_one(experiment, folder, 2)
+        best = min(trials, key=lambda threads: trials[threads])
+        torch.set_num_threads(best)
+        peer = train_one_by_one(experiment, folder, count)
+        torch.set_num_threads(1)
+        began = time.perf_counter()
+        train_shadows(read_run(folder), count, jobs=os.cpu_count() or 1)
+        return peer, time.perf_counter() - began, best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=int, default=64, help="how many shadow models")
+    count = parser.parse_args().models
+    table = Table(title=f"{count} shadow models at density 0.05, {os.cpu_count()} cores of the host")
+    for column in ("model", "PyTorch, one by one, s", "its threads", "sctool, s", "times as fast"):
+        table.add_column(column, justify="right")
+    for model in MODELS:
+        peer, ours, threads = measure(model, count)
+        table.add_row(model, f"{peer:.1f}", str(threads), f"{ours:.1f}", f"{peer / ours:.2f}")
+    Console(width=110, file=sys.stdout).print(table)
+
+
+if __name__ == "__main__":
+    main()
