@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,69 @@ def test_what_cannot_be_done_is_said(bundle_copy: Path, tmp_path: Path) -> None:
         verify(alone, audit=Audit((), 4), output=tmp_path / "v.json")
     assert not (tmp_path / "v.json").exists()
     assert json.loads((bundle_copy / "manifest.json").read_text())
+
+
+def call(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sctool", *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_an_application_is_verified_like_its_bundle(made_run: Path, tmp_path: Path) -> None:
+    bundle = made_run / "bundles" / "android"
+    with zipfile.ZipFile(tmp_path / "app.apk", "w") as app:
+        for name in ("model.onnx", "model.pte"):
+            app.write(bundle / name, f"assets/{name}")
+        app.writestr("assets/other.tflite", b"?")
+    done = call("verify", tmp_path / "app.apk", "--run", made_run, "--junit", "v.xml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    _, direct = verify(bundle, output=tmp_path / "direct.json")
+    assert [column["kind"] for column in found["columns"]] == ["dense", "sparse", "artifact", "artifact"]
+    for one, other in zip(found["columns"], direct["columns"], strict=True):
+        assert [each["auc"] for each in one["attacks"]] == [each["auc"] for each in other["attacks"]]
+    assert any("other.tflite was NOT verified" in note for note in found["notes"])
+    assert set(found["artifacts"]) == {"assets/model.onnx", "assets/model.pte"}
+    assert (tmp_path / "app.apk.verification.json").is_file() and "<testsuites" in (tmp_path / "v.xml").read_text()
+    again = call("verify", tmp_path / "app.apk", "--run", made_run, "--baseline", "direct.json", "-q", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+ANSWERING = """
+import numpy as np
+
+def answer(batch):
+    rng = np.random.default_rng(int(abs(batch).sum() * 1000) % 2**32)
+    return rng.normal(size=(len(batch), 10))
+
+def half(batch):
+    return np.zeros((len(batch) // 2, 10))
+
+def few(batch):
+    return np.zeros((len(batch), 3))
+
+def broken(batch):
+    raise RuntimeError("no network")
+"""
+
+
+@pytest.mark.slow
+def test_a_callable_is_verified_and_its_faults_are_told(made_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(ANSWERING)
+    (tmp_path / "data.toml").write_text("[data]\nsource = 'digits'\n")
+    done = call("verify", "served:answer", "--config", "data.toml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["columns"][0]["name"] == "served:answer"
+    for name, words in (
+        ("half", "answered [128, 10] for [256, 64]"), ("few", "answers [2, 3] for 2 records"),
+        ("broken", "RuntimeError: no network"),
+    ):  # fmt: skip
+        done = call("verify", f"served:{name}", "--run", made_run, "-q", cwd=tmp_path)
+        assert done.returncode == 8 and "Traceback" not in done.stderr
+        assert words in done.stderr or (name == "half" and "answered [1, 10] for [2, 64]" in done.stderr)
+    done = call("verify", "served:answer", cwd=tmp_path)
+    assert done.returncode == 3 and "--config" in done.stderr
+    done = call("verify", tmp_path / "served.py", "--run", made_run, cwd=tmp_path)
+    assert done.returncode == 8 and "nothing that can be verified" in done.stderr

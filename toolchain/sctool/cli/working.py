@@ -95,13 +95,22 @@ def export(
     "sctool verify BUNDLE --max-auc 0.55 --json",
     "sctool verify BUNDLE --shadows 16 --attacks all --jobs 2",
     "sctool verify BUNDLE --baseline OLD_BUNDLE --junit verify.xml",
+    "sctool verify app-release.apk --run runs/digits",
 )
 @guarded
 def verify(
-    bundle: BundlePath,
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT", help="A bundle; a .onnx or .pte; an .apk, .aab, .aar, .ipa or .zip; or module:callable."
+        ),
+    ],
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="The run it came from, for the eager columns; found by itself inside a run."),
+        typer.Option("--run", help="The run it came from: its records, eager columns; found by itself inside a run."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Without a run: the TOML that names the data and their split.")
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help="Data source, where it differs from the manifest's.")
@@ -143,8 +152,8 @@ def verify(
     audit = Audit(tuple(attacks.replace(" ", "").split(",")) if attacks else (), shadows, way, jobs)  # type: ignore[arg-type]
     with sink.progress() as progress:
         file, verification = work(
-            bundle, run=run, data_source=data, gates=gates, audit=audit, baseline=baseline, output=output, junit=junit,
-            progress=progress,
+            subject, run=run, config=config, data_source=data, gates=gates, audit=audit, baseline=baseline,
+            output=output, junit=junit, progress=progress,
         )  # fmt: skip
     sink.result(_without_curves(verification), lambda out: render.draw_verify(out, verification, str(file)))
     _fail_on_leak(verification)

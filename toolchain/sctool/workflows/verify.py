@@ -8,33 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from sctool import __version__
 from sctool.atomic import write_file, write_json
 from sctool.data.dataset import Dataset
-from sctool.domain.artifact import Session
-from sctool.domain.config import Config
+from sctool.domain.config import Config, VerifyConfig
 from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import MembershipSplit
-from sctool.errors import ConfigError, DataError
+from sctool.errors import ArtifactError, ConfigError, DataError
 from sctool.export.parity import compare_logits
-from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.inside import extract_features
-from sctool.runtimes.registry import open_session
 from sctool.safety.evaluate import blind_baseline, evaluate_attack, shuffled_control
 from sctool.safety.exposure import find_exposed, split_by_class
 from sctool.safety.registry import ATTACKS, create_attack
-from sctool.workflows.bundle import Bundle, find_run, load_records, open_bundle
 from sctool.workflows.judge import FALSE_ALARMS, Gates, judge
 from sctool.workflows.junit import to_junit
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.regression import find_regressions, read_baseline
-from sctool.workflows.run_directory import DENSE, Run, load_run_model
 from sctool.workflows.shadows import Way, train_shadows
 from sctool.workflows.signals import Extras, collect_signals, create_attacks, measure_accuracy
+from sctool.workflows.subject import Column, Subject, open_subject
 
-RUNTIME_NAMES = {"onnx": "ONNX Runtime", "pte": "ExecuTorch"}
 CHANCE_SIGMAS = 3.3
 """A control over chance by so many standard errors means that the records or the audit are at fault, not the model."""
 CONTROL = "modified_entropy"
@@ -57,16 +51,6 @@ DEFAULT_AUDIT = Audit()
 WITH_SHADOWS = ("lira_online", "lira_offline", "bavaria", "rmia", "base")
 
 
-@dataclass(frozen=True)
-class _Column:
-    """`session` answers; `inside` is the model itself, where there is one to look into."""
-
-    name: str
-    kind: str
-    session: Session
-    inside: nn.Module | None = None
-
-
 @dataclass
 class _Findings:
     """Of all columns: what goes into the record, and what is judged."""
@@ -76,42 +60,51 @@ class _Findings:
 
 
 def verify(
-    path: Path, *, run: Path | None = None, data_source: str | None = None, gates: Gates | None = None,
-    audit: Audit = DEFAULT_AUDIT, baseline: Path | None = None, output: Path | None = None, junit: Path | None = None,
-    progress: Progress = ignore_progress,
+    path: str | Path, *, run: Path | None = None, config: Path | None = None, data_source: str | None = None,
+    gates: Gates | None = None, audit: Audit = DEFAULT_AUDIT, baseline: Path | None = None, output: Path | None = None,
+    junit: Path | None = None, progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
-    """Verify the bundle at `path`; writes verification.json (default: into the bundle) and returns it with its path.
+    """Verify what `path` names (see `open_subject`); writes verification.json (default: into the bundle, else beside the
+    file) and returns it with its path.
 
     With `baseline`, an earlier verification or its bundle, what leaks more than there by more than noise is a leak too;
     `junit` gets the verdict as XML.
 
-    Raises ArtifactError for a damaged bundle, ConfigError for an attack that cannot run, DataError where the data are
-    not the run's or where a control (the blind baseline, shuffled membership) beats chance. A leak is no exception here:
-    the record's verdict says "leak".
+    Raises ArtifactError for a damaged file, ConfigError for an attack that cannot run, DataError where the data are not
+    the run's or where a control (the blind baseline, shuffled membership) beats chance. A leak is no exception here: the
+    record's verdict says "leak".
     """
-    bundle = open_bundle(path)
-    origin = find_run(bundle, run)
-    data, split = load_records(bundle, data_source, origin)
-    config = origin.config if origin else Config()
-    limits = (gates or Gates()).over(config.verify)
-    names = _choose_attacks(config, audit)
     before = read_baseline(baseline) if baseline else None
-    if audit.shadows and origin is None:
-        raise ConfigError(
-            f"Shadow models for {path} follow the recipe of its run, which is not there.", hint="Name it with --run."
-        )
-    columns = _open_columns(bundle, origin)
+    with open_subject(path, run=run, config=config, data_source=data_source) as subject:
+        limits = (gates or Gates()).over(subject.config.verify)
+        verification = _verify(subject, limits, audit, before, progress)
+        file = output or subject.record
+    write_json(file, verification)
+    if junit:
+        write_file(junit, to_junit(verification))
+    return file, verification
+
+
+def _verify(
+    subject: Subject, limits: VerifyConfig, audit: Audit, before: dict[str, Any] | None, progress: Progress
+) -> dict[str, Any]:
+    data, split, config, columns = subject.data, subject.split, subject.config, subject.columns
+    names = _choose_attacks(config, audit)
+    if audit.shadows and subject.origin is None:
+        raise ConfigError("Shadow models follow the recipe of a run, which is not there.", hint="Name it with --run.")
+    for column in columns:
+        _check_answers(column, data)
     blind = _blind(data, split, config.compress.seed)
     control = _control(columns[min(1, len(columns) - 1)], data, split, config.compress.seed)
     shadows = {}
-    if audit.shadows and origin:
+    if audit.shadows and subject.origin:
         shadows = train_shadows(
-            origin, audit.shadows, queries=_count_queries(names), way=audit.way, dense=True, jobs=audit.jobs,
+            subject.origin, audit.shadows, queries=_count_queries(names), way=audit.way, dense=True, jobs=audit.jobs,
             progress=progress,
         )  # fmt: skip
     findings = _Findings()
     audit_rows, _ = split.pair("audit")
-    reference = columns[1].session.run(data.x[audit_rows]) if origin else None
+    reference = columns[1].session.run(data.x[audit_rows]) if subject.origin else None
     for number, column in enumerate(columns):
         progress(number, len(columns), f"attacking {column.name}")
         extras = Extras(
@@ -128,30 +121,34 @@ def verify(
     for record in findings.records:
         record["regressions"] = worse.get(record["name"], [])
         failures += record["regressions"]
-    verification = {
+    return {
         "schema_version": 2,
         "sctool": __version__,
         "verdict": "leak" if failures else "pass",
         "failures": failures,
         "false_alarm_rate": FALSE_ALARMS,
-        "figures_judged": len(findings.judged),
-        "notes": _not_judged(split) + doubtful,
+        "notes": subject.notes + _not_judged(split) + doubtful,
         "gates": limits.model_dump(),
         "threat_models": {name: create_attack(name).threat_model for name in names},
         "columns": findings.records,
-        "baseline": None if before is None else {"artifacts": before.get("artifacts"), "path": str(baseline)},
+        "baseline": None if before is None else before.get("artifacts", {}),
         "blind_baseline": blind.to_json(curve=True),
         "shuffled_control": control.to_json(),
         "shadows": _describe_shadows(shadows, split, audit),
         "seed": config.compress.seed,
         "split_sha256": split.sha256,
-        "artifacts": {name: entry.sha256 for name, entry in bundle.manifest.files.items()},
+        "artifacts": subject.artifacts,
     }
-    file = output or path / "verification.json"
-    write_json(file, verification)
-    if junit:
-        write_file(junit, to_junit(verification))
-    return file, verification
+
+
+def _check_answers(column: Column, data: Dataset) -> None:
+    """ArtifactError where the model does not tell the data's classes apart."""
+    answer = column.session.run(data.x[:2])
+    if answer.shape != (2, data.classes):
+        raise ArtifactError(
+            f"{column.name} answers {list(answer.shape)} for 2 records; the data have {data.classes} classes.",
+            hint="Is this the model of these data?",
+        )
 
 
 def _choose_attacks(config: Config, audit: Audit) -> list[str]:
@@ -179,21 +176,8 @@ def _runnable(names: list[str], extras: Extras, audit: Audit) -> list[str]:
     return [name for name in names if not lacking[name]]
 
 
-def _open_columns(bundle: Bundle, origin: Run | None) -> list[_Column]:
-    columns = []
-    if origin:
-        for name, kind, model in (
-            ("dense (eager)", "dense", load_run_model(origin, DENSE)), ("sparse (eager)", "sparse", load_run_model(origin))
-        ):  # fmt: skip
-            columns.append(_Column(name, kind, EagerSession(model), model))
-    for name, entry in bundle.manifest.files.items():
-        session = open_session(bundle.path / name)
-        columns.append(_Column(f"{name} ({RUNTIME_NAMES[entry.format]})", "artifact", session))
-    return columns
-
-
 def _attack(
-    column: _Column, data: Dataset, split: MembershipSplit, names: list[str], extras: Extras, config: Config,
+    column: Column, data: Dataset, split: MembershipSplit, names: list[str], extras: Extras, config: Config,
     findings: _Findings,
 ) -> None:  # fmt: skip
     """Every attack on one column. Whoever holds the phone holds the weights: what looks inside is judged on the sparse
@@ -233,7 +217,7 @@ def _blind(data: Dataset, split: MembershipSplit, seed: int) -> AttackResult:
     return result
 
 
-def _control(column: _Column, data: Dataset, split: MembershipSplit, seed: int) -> AttackResult:
+def _control(column: Column, data: Dataset, split: MembershipSplit, seed: int) -> AttackResult:
     """An attack on membership that was dealt at random; DataError where it beats chance by more than noise."""
     fit, held_out = (collect_signals(column.session, data, split, pair) for pair in ("audit_fit", "audit"))
     result = shuffled_control(create_attack(CONTROL), fit, held_out, seed)

@@ -1,0 +1,142 @@
+"""What is verified: a bundle, a bare model, an application with models in it, or a callable; and the records for it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from sctool.data.dataset import Dataset
+from sctool.data.source import load_dataset, resolve_split
+from sctool.data.splits import make_split
+from sctool.domain.artifact import Session
+from sctool.domain.config import Config, load_config
+from sctool.domain.membership import MembershipSplit
+from sctool.errors import ArtifactError, ConfigError
+from sctool.plugins import load_callable
+from sctool.runtimes.answering import CallableSession
+from sctool.runtimes.archive import MODELS, SUFFIXES, extract_models
+from sctool.runtimes.eager import EagerSession
+from sctool.runtimes.registry import open_session
+from sctool.workflows.bundle import find_run, load_records, open_bundle
+from sctool.workflows.run_directory import DENSE, Run, load_run_model, read_run
+
+RUNTIME_NAMES = {"onnx": "ONNX Runtime", "pte": "ExecuTorch"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """`session` answers; `inside` is the model itself, where there is one to look into."""
+
+    name: str
+    kind: str
+    session: Session
+    inside: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`columns`: the run's models in PyTorch first, where there is a run; then what is verified. `artifacts`: name ->
+    sha256; `record`: where verification.json goes by default."""
+
+    columns: list[Column]
+    data: Dataset
+    split: MembershipSplit
+    config: Config
+    origin: Run | None
+    artifacts: dict[str, str]
+    record: Path
+    notes: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def open_subject(
+    path: str | Path, *, run: Path | None, config: Path | None, data_source: str | None
+) -> Iterator[Subject]:
+    """What `path` names, open for as long as the block lasts.
+
+    A directory is a bundle, whose manifest says which records; for all else `run`, or the `config` that holds the data
+    set and its split, does. Raises ArtifactError for what cannot be opened, ConfigError where the records are not known.
+    """
+    place = Path(path)
+    if place.is_dir():
+        yield _open_bundle(place, run, data_source)
+        return
+    if not place.exists() and ":" in str(path):
+        session = CallableSession(load_callable(str(path), what="the model"), reference=str(path))
+        yield _join([Column(str(path), "artifact", session)], {}, Path("verification.json"), run, config, data_source)
+        return
+    if not place.is_file():
+        raise ArtifactError(
+            f"No bundle directory {path}, nor a file.",
+            hint="`sctool export RUN` makes a bundle; .onnx, .pte, .apk go too.",
+        )
+    record = place.with_name(f"{place.name}.verification.json")
+    if place.suffix.lower() in MODELS:
+        columns = [_open_file(place.name, place)]
+        digest = hashlib.sha256(place.read_bytes()).hexdigest()
+        yield _join(columns, {place.name: digest}, record, run, config, data_source)
+    elif place.suffix.lower() in SUFFIXES:
+        with tempfile.TemporaryDirectory(prefix="sctool-") as folder:
+            found, foreign = extract_models(place, Path(folder))
+            columns = [_open_file(model.name, model.path) for model in found]
+            notes = [f"{name} was NOT verified: no runtime here runs it." for name in foreign]
+            artifacts = {model.name: model.sha256 for model in found}
+            yield _join(columns, artifacts, record, run, config, data_source, notes)
+    else:
+        raise ArtifactError(
+            f"{path} is nothing that can be verified.",
+            hint=f"Name a bundle, {', '.join((*MODELS, *SUFFIXES))} or module:callable.",
+        )
+
+
+def _open_file(name: str, path: Path) -> Column:
+    return Column(f"{name} ({RUNTIME_NAMES[path.suffix.lower()[1:]]})", "artifact", open_session(path))
+
+
+def _open_bundle(path: Path, run: Path | None, data_source: str | None) -> Subject:
+    bundle = open_bundle(path)
+    origin = find_run(bundle, run)
+    data, split = load_records(bundle, data_source, origin)
+    columns = _open_run(origin) + [_open_file(name, path / name) for name in bundle.manifest.files]
+    artifacts = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
+    config = origin.config if origin else Config()
+    return Subject(columns, data, split, config, origin, artifacts, path / "verification.json")
+
+
+def _open_run(origin: Run | None) -> list[Column]:
+    if origin is None:
+        return []
+    dense, sparse = load_run_model(origin, DENSE), load_run_model(origin)
+    return [
+        Column("dense (eager)", "dense", EagerSession(dense), dense),
+        Column("sparse (eager)", "sparse", EagerSession(sparse), sparse),
+    ]
+
+
+def _join(
+    columns: list[Column], artifacts: dict[str, str], record: Path, run: Path | None, file: Path | None,
+    data_source: str | None, notes: list[str] | None = None,
+) -> Subject:  # fmt: skip
+    """With the records of `run`, or of the config at `file`."""
+    if (run is None) == (file is None):
+        raise ConfigError(
+            "Which records were members, and which were not?",
+            hint="Add --run RUN, or --config with the TOML that names the data and their split: one of the two.",
+        )
+    origin = read_run(run) if run else None
+    config = origin.config if origin else load_config(file)
+    data = load_dataset(data_source or config.data.source, config.data.root if not data_source else None)
+    split = make_split(data.y, resolve_split(config.data), data.in_train)
+    expected = str(origin.summary["split"]["sha256"]) if origin else split.sha256
+    if split.sha256 != expected:
+        raise ConfigError(
+            f"The data give split {split.sha256[:12]}..., the run was made with {expected[:12]}....",
+            hint="Verify with the data that the model was trained on (--data).",
+        )
+    return Subject(_open_run(origin) + columns, data, split, config, origin, artifacts, record, notes or [])
