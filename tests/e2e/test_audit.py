@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from tests.conftest import SHORT
 
+from sctool.data.source import load_dataset
 from sctool.domain.config import validate_config
 from sctool.errors import ConfigError, DataError
 from sctool.safety.registry import ATTACKS
 from sctool.workflows.compress import compress
 from sctool.workflows.export import export
-from sctool.workflows.run_directory import read_run
+from sctool.workflows.run_directory import read_run, read_split
 from sctool.workflows.shadows import FOLDER, train_shadows
 from sctool.workflows.verify import Audit, verify
 
@@ -148,6 +149,21 @@ def test_an_application_is_verified_like_its_bundle(made_run: Path, tmp_path: Pa
     assert (tmp_path / "app.apk.verification.json").is_file() and "<testsuites" in (tmp_path / "v.xml").read_text()
     again = call("verify", tmp_path / "app.apk", "--run", made_run, "--baseline", "direct.json", "-q", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_a_bundle_that_carries_training_records_leaks(bundle_copy: Path, tmp_path: Path) -> None:
+    run = read_run(bundle_copy.parents[1])
+    data, split = load_dataset("digits"), read_split(run)
+    _, clean = verify(bundle_copy, output=tmp_path / "clean.json")
+    assert clean["carried_records"]["found"] == [] and clean["carried_records"]["records"] == len(split["train"])
+    member, stranger = int(split["train"][5]), int(split["test"][5])
+    (bundle_copy / "assets").mkdir()
+    (bundle_copy / "assets" / "warm_up.bin").write_bytes(b"\0" * 33 + data.x[[stranger, member]].tobytes())
+    _, found = verify(bundle_copy, output=tmp_path / "v.json")
+    assert found["verdict"] == "leak"
+    assert f"assets/warm_up.bin carries training record {member} (float32, byte 289)" in found["failures"][0]
+    assert [hit["record"] for hit in found["carried_records"]["found"]] == [member]
 
 
 ANSWERING = """

@@ -60,9 +60,15 @@ def test_junit_has_a_case_for_each_attack_and_the_failures_in_their_words() -> N
     column = make_column(np.random.default_rng(0), 2.0)
     column["regressions"] = [f"{column['name']}: AUC of loss rose < & >."]
     text = f"{column['name']}: AUC of loss is 0.9 [0.8, 1.0], over the limit of 0.6."
-    root = ElementTree.fromstring(to_junit({"columns": [column], "failures": [text]}))
-    assert root.get("tests") == "3" and root.get("failures") == "2"
+    carried = "notes.txt carries training record 3 (bytes, byte 7)."
+    root = ElementTree.fromstring(to_junit({"columns": [column], "failures": [text, carried]}))
+    assert root.get("tests") == "4" and root.get("failures") == "3"
     cases = {case.get("name"): case for case in root.iter("testcase")}
     failure = cases["loss"].find("failure")
     assert failure is not None and failure.get("message") == text
-    assert cases["rmia"].find("failure") is None and set(cases) == {"loss", "rmia", "baseline"}
+    assert cases["rmia"].find("failure") is None and set(cases) == {
+        "loss",
+        "rmia",
+        "baseline",
+        "carries no training record",
+    }

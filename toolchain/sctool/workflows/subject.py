@@ -26,6 +26,7 @@ from sctool.runtimes.registry import open_session
 from sctool.workflows.bundle import find_run, load_records, open_bundle
 from sctool.workflows.run_directory import DENSE, Run, load_run_model, read_run
 
+VERIFICATION = "verification.json"
 RUNTIME_NAMES = {"onnx": "ONNX Runtime", "pte": "ExecuTorch"}
 
 
@@ -42,7 +43,7 @@ class Column:
 @dataclass(frozen=True)
 class Subject:
     """`columns`: the run's models in PyTorch first, where there is a run; then what is verified. `artifacts`: name ->
-    sha256; `record`: where verification.json goes by default."""
+    sha256; `files`: name -> path of all that ships; `record`: where verification.json goes by default."""
 
     columns: list[Column]
     data: Dataset
@@ -50,6 +51,7 @@ class Subject:
     config: Config
     origin: Run | None
     artifacts: dict[str, str]
+    files: dict[str, Path]
     record: Path
     notes: list[str] = field(default_factory=list)
 
@@ -69,7 +71,8 @@ def open_subject(
         return
     if not place.exists() and ":" in str(path):
         session = CallableSession(load_callable(str(path), what="the model"), reference=str(path))
-        yield _join([Column(str(path), "artifact", session)], {}, Path("verification.json"), run, config, data_source)
+        columns, record = [Column(str(path), "artifact", session)], Path(VERIFICATION)
+        yield _join(columns, {}, {}, record, run, config, data_source)
         return
     if not place.is_file():
         raise ArtifactError(
@@ -80,14 +83,15 @@ def open_subject(
     if place.suffix.lower() in MODELS:
         columns = [_open_file(place.name, place)]
         digest = hashlib.sha256(place.read_bytes()).hexdigest()
-        yield _join(columns, {place.name: digest}, record, run, config, data_source)
+        yield _join(columns, {place.name: digest}, {place.name: place}, record, run, config, data_source)
     elif place.suffix.lower() in SUFFIXES:
         with tempfile.TemporaryDirectory(prefix="sctool-") as folder:
             found, foreign = extract_models(place, Path(folder))
             columns = [_open_file(model.name, model.path) for model in found]
             notes = [f"{name} was NOT verified: no runtime here runs it." for name in foreign]
             artifacts = {model.name: model.sha256 for model in found}
-            yield _join(columns, artifacts, record, run, config, data_source, notes)
+            files = {model.name: model.path for model in found}
+            yield _join(columns, artifacts, files, record, run, config, data_source, notes)
     else:
         raise ArtifactError(
             f"{path} is nothing that can be verified.",
@@ -106,7 +110,16 @@ def _open_bundle(path: Path, run: Path | None, data_source: str | None) -> Subje
     columns = _open_run(origin) + [_open_file(name, path / name) for name in bundle.manifest.files]
     artifacts = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
     config = origin.config if origin else Config()
-    return Subject(columns, data, split, config, origin, artifacts, path / "verification.json")
+    return Subject(columns, data, split, config, origin, artifacts, _list_files(path), path / VERIFICATION)
+
+
+def _list_files(bundle: Path) -> dict[str, Path]:
+    """All plain files of a bundle but what `verify` and `profile` wrote about it."""
+    return {
+        str(file.relative_to(bundle)): file
+        for file in sorted(bundle.rglob("*"))
+        if file.is_file() and not file.is_symlink() and file.name not in (VERIFICATION, "profile.json")
+    }
 
 
 def _open_run(origin: Run | None) -> list[Column]:
@@ -120,8 +133,8 @@ def _open_run(origin: Run | None) -> list[Column]:
 
 
 def _join(
-    columns: list[Column], artifacts: dict[str, str], record: Path, run: Path | None, file: Path | None,
-    data_source: str | None, notes: list[str] | None = None,
+    columns: list[Column], artifacts: dict[str, str], files: dict[str, Path], record: Path, run: Path | None,
+    file: Path | None, data_source: str | None, notes: list[str] | None = None,
 ) -> Subject:  # fmt: skip
     """With the records of `run`, or of the config at `file`."""
     if (run is None) == (file is None):
@@ -139,4 +152,4 @@ def _join(
             f"The data give split {split.sha256[:12]}..., the run was made with {expected[:12]}....",
             hint="Verify with the data that the model was trained on (--data).",
         )
-    return Subject(_open_run(origin) + columns, data, split, config, origin, artifacts, record, notes or [])
+    return Subject(_open_run(origin) + columns, data, split, config, origin, artifacts, files, record, notes or [])

@@ -21,6 +21,7 @@ from sctool.runtimes.inside import extract_features
 from sctool.safety.evaluate import blind_baseline, evaluate_attack, shuffled_control
 from sctool.safety.exposure import find_exposed, split_by_class
 from sctool.safety.registry import ATTACKS, create_attack
+from sctool.workflows.carrying import scan_files, tell_carried
 from sctool.workflows.judge import FALSE_ALARMS, Gates, judge
 from sctool.workflows.junit import to_junit
 from sctool.workflows.progress import Progress, ignore_progress
@@ -102,6 +103,7 @@ def _verify(
             subject.origin, audit.shadows, queries=_count_queries(names), way=audit.way, dense=True, jobs=audit.jobs,
             progress=progress,
         )  # fmt: skip
+    carried = scan_files(subject.files, data, split)
     findings = _Findings()
     audit_rows, _ = split.pair("audit")
     reference = columns[1].session.run(data.x[audit_rows]) if subject.origin else None
@@ -117,6 +119,7 @@ def _verify(
             findings.records[-1]["parity"] = compare_logits(reference, answers).to_json()
     progress(len(columns), len(columns), "verified")
     failures, doubtful = judge(findings.judged, limits)
+    failures = tell_carried(carried) + failures
     worse = find_regressions(findings.records, before) if before else {}
     for record in findings.records:
         record["regressions"] = worse.get(record["name"], [])
@@ -134,6 +137,7 @@ def _verify(
         "baseline": None if before is None else before.get("artifacts", {}),
         "blind_baseline": blind.to_json(curve=True),
         "shuffled_control": control.to_json(),
+        "carried_records": carried,
         "shadows": _describe_shadows(shadows, split, audit),
         "seed": config.compress.seed,
         "split_sha256": split.sha256,
