@@ -202,3 +202,25 @@ def test_a_callable_is_verified_and_its_faults_are_told(made_run: Path, tmp_path
     assert done.returncode == 3 and "--config" in done.stderr
     done = call("verify", tmp_path / "served.py", "--run", made_run, cwd=tmp_path)
     assert done.returncode == 8 and "nothing that can be verified" in done.stderr
+
+
+@pytest.mark.slow
+def test_canaries_bound_epsilon_on_the_exported_bytes(tmp_path: Path) -> None:
+    """A model that learns its records by heart gives itself away; one that was hardly trained does not."""
+    write_records(tmp_path / "data.npz", 0)
+    tree = {
+        "data": {"source": str(tmp_path / "data.npz")}, "model": {"options": {"hidden": [256, 128]}},
+        "compress": {**SHORT, "canaries": 150, "density": 0.9, "warm_up_steps": 1200},
+    }  # fmt: skip
+    compress(validate_config(tree, where="test"), tmp_path / "heart")
+    short = {**tree["compress"], "warm_up_steps": 1, "steps_per_round": 1, "final_steps": 1}
+    compress(validate_config({**tree, "compress": short}, where="test"), tmp_path / "hardly")
+    bounds = {}
+    for name in ("heart", "hardly"):
+        bundle, _ = export(tmp_path / name)
+        _, found = verify(bundle)
+        columns = {column["kind"]: column["one_run"] for column in found["columns"]}
+        assert columns["dense"] is None and columns["artifact"]["canaries"] == 150
+        assert columns["artifact"]["epsilon"] == columns["sparse"]["epsilon"]
+        bounds[name] = columns["artifact"]["epsilon"]
+    assert bounds["heart"] > 1 > bounds["hardly"] and bounds["hardly"] == 0

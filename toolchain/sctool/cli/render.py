@@ -112,6 +112,13 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
         f"gates: attack accuracy {gates['max_attack_accuracy']:g}, AUC {gates['max_auc']:g}, "
         f"TPR at 1 % FPR {gates['max_tpr_at_1pct_fpr']:g}"
     )
+    for column in columns:
+        if column["kind"] == "artifact" and column["one_run"]:
+            one = column["one_run"]
+            output.line(
+                f"one-run audit of {column['name']}: epsilon >= {one['epsilon']:.2f} (95 %), {one['right']} of "
+                f"{one['guesses']} guesses on {one['canaries']} canaries right"
+            )
     for note in verification["notes"]:
         output.line(note)
     passed = verification["verdict"] == "pass"

@@ -48,6 +48,9 @@ def compress(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Candidates trained side by side; sets compress.jobs.")
     ] = None,
+    canaries: Annotated[
+        int | None, typer.Option("--canaries", min=10, help="For the one-run audit; sets compress.canaries.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -59,7 +62,9 @@ def compress(
     sink = Output(as_json=as_json, quiet=quiet)
     if pick is not None:
         return _pick(sink, config, pick, output, overwrite=overwrite)
-    settings = load_config(config, [*(overrides or []), *([f"compress.jobs={jobs}"] if jobs else [])])
+    given = {"jobs": jobs, "canaries": canaries}
+    own = [f"compress.{name}={value}" for name, value in given.items() if value is not None]
+    settings = load_config(config, [*(overrides or []), *own])
     folder = output or Path(settings.output)
     with sink.progress() as progress:
         summary = work(settings, folder, overwrite=overwrite, resume=resume, progress=progress)

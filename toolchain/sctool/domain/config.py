@@ -159,6 +159,11 @@ class CompressConfig(Section):
     jobs: Count | None = Field(
         None, examples=[1], description="Candidates of a round that train side by side, a process each, on the CPU."
     )
+    canaries: Annotated[int, Field(ge=10)] | None = Field(
+        None,
+        examples=[100],
+        description="Mislabelled test records, each trained on by the toss of a coin, from which verify bounds epsilon.",
+    )  # fmt: skip
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         5.0, description="A stopped run goes on from its last checkpoint: sctool compress --resume."
     )

@@ -40,6 +40,16 @@ class MembershipSplit:
 
 
 @dataclass(frozen=True)
+class Canaries:
+    """Records for the one-run audit: rows int64 [m] of the data set; the labels int64 [m] that they are trained with;
+    is_in bool [m], whether they are, drawn with probability 1/2 each."""
+
+    rows: IndexArray
+    labels: IndexArray
+    is_in: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Shadows:
     """What S shadow models say of the same records.
 

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sctool.data.canaries import draw_canaries
 from sctool.data.dataset import Dataset
 from sctool.data.source import load_dataset, resolve_split
 from sctool.data.splits import make_split
 from sctool.domain.config import Config, SplitConfig
 from sctool.domain.measurement import AttackResult
-from sctool.domain.membership import MembershipSplit
+from sctool.domain.membership import Canaries, MembershipSplit
 from sctool.models.build import build_model
 from sctool.runtimes.eager import EagerSession
 from sctool.sparsity.device import PRECISIONS, choose_device, place_model, place_records
@@ -30,7 +31,8 @@ from sctool.workflows.signals import attack_session, measure_accuracy
 
 @dataclass(frozen=True)
 class Experiment:
-    """x [N, ...] and y [N] are the training records alone; `shares`: the split, whole, as it was asked for."""
+    """x [N, ...] and y [N] are the training records alone, canaries among them; `shares`: the split, whole, as it was
+    asked for; `canaries`: None without a one-run audit."""
 
     config: Config
     data: Dataset
@@ -39,6 +41,7 @@ class Experiment:
     x: Tensor
     y: Tensor
     device: torch.device
+    canaries: Canaries | None = None
 
     def records(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """x [n, ...], y [n] of these rows of the data set, on the device."""
@@ -84,7 +87,16 @@ def prepare_experiment(config: Config) -> Experiment:
     shares = resolve_split(config.data)
     split = make_split(data.y, shares, data.in_train)
     device = choose_device(config.compress.device)
-    return Experiment(config, data, shares, split, *_take(data, split["train"], device), device)
+    canaries = None
+    if config.compress.canaries:
+        count = config.compress.canaries
+        canaries, split = draw_canaries(split, data.y, data.classes, count, config.compress.seed)
+    x, y = _take(data, split["train"], device)
+    if canaries is not None:
+        more, _ = _take(data, canaries.rows[canaries.is_in], device)
+        labels = torch.from_numpy(canaries.labels[canaries.is_in]).to(device)
+        x, y = torch.cat([x, more]), torch.cat([y, labels])
+    return Experiment(config, data, shares, split, x, y, device, canaries)
 
 
 def _take(data: Dataset, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sctool import __version__
 from sctool.atomic import new_directory
 from sctool.sparsity.trainer import TrainingState
 from sctool.workflows.experiment import Experiment
-from sctool.workflows.run_directory import DENSE, FRONT, MASKS, MODEL, SUMMARY, write_run
+from sctool.workflows.run_directory import CANARIES, DENSE, FRONT, MASKS, MODEL, SUMMARY, write_run
 from sctool.workflows.search import SearchState
 from sctool.workflows.training import describe_privacy
 
@@ -45,6 +46,9 @@ def write_result(
     }
     if front:
         tensors[FRONT] = front
+    if experiment.canaries is not None:
+        canaries = vars(experiment.canaries)
+        tensors[CANARIES] = {name: torch.from_numpy(values) for name, values in canaries.items()}
     with new_directory(output, overwrite=overwrite, marker=SUMMARY) as folder:
         write_run(folder, config, summary, state.records, tensors, experiment.split)
     return summary

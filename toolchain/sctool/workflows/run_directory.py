@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from sctool.atomic import write_file, write_json
 from sctool.domain.config import Config, validate_config
-from sctool.domain.membership import PARTS, MembershipSplit
+from sctool.domain.membership import PARTS, Canaries, MembershipSplit
 from sctool.errors import ArtifactError
 from sctool.models.build import build_model
 
 CONFIG, SUMMARY, CANDIDATES = "config.json", "summary.json", "candidates.jsonl"
 MODEL, MASKS, DENSE, SPLIT = "model.safetensors", "masks.safetensors", "dense.safetensors", "split.safetensors"
+CANARIES = "canaries.safetensors"
+"""Rows, labels and inclusion of the one-run audit's canaries; only with compress.canaries."""
 FRONT = "front.safetensors"
 """Models of the Pareto front, "NAME/model/..." and "NAME/masks/..."; only with safety.selection = "pareto"."""
 
@@ -77,7 +79,7 @@ def read_run(path: Path) -> Run:
     summary = _read_json(path / SUMMARY)
     if not isinstance(summary, dict) or not isinstance(summary.get("files"), dict):
         raise ArtifactError(f"{path / SUMMARY} is not a run's summary.", hint="Run `sctool compress` again.")
-    extra = [FRONT] if FRONT in summary["files"] else []
+    extra = [name for name in (FRONT, CANARIES) if name in summary["files"]]
     for name in (CONFIG, CANDIDATES, MODEL, MASKS, DENSE, SPLIT, *extra):
         _check_hash(path / name, summary["files"].get(name))
     config = validate_config(_read_json(path / CONFIG), where=str(path / CONFIG))
@@ -90,6 +92,17 @@ def read_split(run: Run) -> MembershipSplit:
     tensors = read_tensors(run.path / SPLIT)
     parts = {name: np.asarray(tensors[name].numpy(), dtype=np.int64) for name in PARTS}
     return MembershipSplit(parts, int(run.summary["split"]["seed"]), str(run.summary["split"]["sha256"]))
+
+
+def read_canaries(run: Run) -> Canaries | None:
+    """The run's canaries; None where it has none. ArtifactError where they are damaged."""
+    if CANARIES not in run.summary["files"]:
+        return None
+    tensors = read_tensors(run.path / CANARIES)
+    try:
+        return Canaries(*(tensors[name].numpy() for name in ("rows", "labels", "is_in")))
+    except KeyError as error:
+        raise ArtifactError(f"{run.path / CANARIES} lacks {error}.", hint="Run `sctool compress` again.") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

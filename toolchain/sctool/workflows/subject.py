@@ -6,9 +6,10 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from sctool.data.dataset import Dataset
@@ -24,7 +25,7 @@ from sctool.runtimes.archive import MODELS, SUFFIXES, extract_models
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.bundle import find_run, load_records, open_bundle
-from sctool.workflows.run_directory import DENSE, Run, load_run_model, read_run
+from sctool.workflows.run_directory import DENSE, Run, load_run_model, read_canaries, read_run
 
 VERIFICATION = "verification.json"
 RUNTIME_NAMES = {"onnx": "ONNX Runtime", "pte": "ExecuTorch"}
@@ -107,6 +108,7 @@ def _open_bundle(path: Path, run: Path | None, data_source: str | None) -> Subje
     bundle = open_bundle(path)
     origin = find_run(bundle, run)
     data, split = load_records(bundle, data_source, origin)
+    split = _without_canaries(split, origin)
     columns = _open_run(origin) + [_open_file(name, path / name) for name in bundle.manifest.files]
     artifacts = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
     config = origin.config if origin else Config()
@@ -120,6 +122,14 @@ def _list_files(bundle: Path) -> dict[str, Path]:
         for file in sorted(bundle.rglob("*"))
         if file.is_file() and not file.is_symlink() and file.name not in (VERIFICATION, "profile.json")
     }
+
+
+def _without_canaries(split: MembershipSplit, origin: Run | None) -> MembershipSplit:
+    """The run's canaries are no test records any more."""
+    canaries = read_canaries(origin) if origin else None
+    if canaries is None:
+        return split
+    return replace(split, parts={**split.parts, "test": np.setdiff1d(split["test"], canaries.rows)})
 
 
 def _open_run(origin: Run | None) -> list[Column]:
@@ -152,4 +162,5 @@ def _join(
             f"The data give split {split.sha256[:12]}..., the run was made with {expected[:12]}....",
             hint="Verify with the data that the model was trained on (--data).",
         )
+    split = _without_canaries(split, origin)
     return Subject(_open_run(origin) + columns, data, split, config, origin, artifacts, files, record, notes or [])

@@ -14,18 +14,21 @@ from sctool.atomic import write_file, write_json
 from sctool.data.dataset import Dataset
 from sctool.domain.config import Config, VerifyConfig
 from sctool.domain.measurement import AttackResult
-from sctool.domain.membership import MembershipSplit
+from sctool.domain.membership import Canaries, MembershipSplit
 from sctool.errors import ArtifactError, ConfigError, DataError
 from sctool.export.parity import compare_logits
 from sctool.runtimes.inside import extract_features
 from sctool.safety.evaluate import blind_baseline, evaluate_attack, shuffled_control
 from sctool.safety.exposure import find_exposed, split_by_class
+from sctool.safety.one_run import audit_one_run
 from sctool.safety.registry import ATTACKS, create_attack
+from sctool.safety.statistics import margin
 from sctool.workflows.carrying import scan_files, tell_carried
 from sctool.workflows.judge import FALSE_ALARMS, Gates, judge
 from sctool.workflows.junit import to_junit
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.regression import find_regressions, read_baseline
+from sctool.workflows.run_directory import read_canaries
 from sctool.workflows.shadows import Way, train_shadows
 from sctool.workflows.signals import Extras, collect_signals, create_attacks, measure_accuracy
 from sctool.workflows.subject import Column, Subject, open_subject
@@ -103,6 +106,7 @@ def _verify(
             subject.origin, audit.shadows, queries=_count_queries(names), way=audit.way, dense=True, jobs=audit.jobs,
             progress=progress,
         )  # fmt: skip
+    canaries = read_canaries(subject.origin) if subject.origin else None
     carried = scan_files(subject.files, data, split)
     findings = _Findings()
     audit_rows, _ = split.pair("audit")
@@ -113,7 +117,7 @@ def _verify(
             _count_queries(names), records=True, shadows=shadows.get("dense" if column.kind == "dense" else "sparse"),
             inside=functools.partial(extract_features, column.inside) if column.inside else None,
         )  # fmt: skip
-        _attack(column, data, split, _runnable(names, extras, audit), extras, config, findings)
+        _attack(column, data, split, _runnable(names, extras, audit), extras, config, canaries, findings)
         if column.kind == "artifact" and reference is not None:
             answers = column.session.run(data.x[audit_rows])
             findings.records[-1]["parity"] = compare_logits(reference, answers).to_json()
@@ -182,7 +186,7 @@ def _runnable(names: list[str], extras: Extras, audit: Audit) -> list[str]:
 
 def _attack(
     column: Column, data: Dataset, split: MembershipSplit, names: list[str], extras: Extras, config: Config,
-    findings: _Findings,
+    canaries: Canaries | None, findings: _Findings,
 ) -> None:  # fmt: skip
     """Every attack on one column. Whoever holds the phone holds the weights: what looks inside is judged on the sparse
     model, all else on the artifacts."""
@@ -200,12 +204,22 @@ def _attack(
             "name": column.name, "kind": column.kind, "parity": None,
             "test_accuracy": measure_accuracy(column.session, data, split["test"]),
             "attacks": [result.to_json(curve=True) for result in results],
+            "one_run": _audit_one_run(column, data, canaries),
             "exposure": {
                 "attack": worst.attack, "by_class": split_by_class(worst, scored_on.labels),
                 "records": find_exposed(worst, rows),
             },
         }
     )  # fmt: skip
+
+
+def _audit_one_run(column: Column, data: Dataset, canaries: Canaries | None) -> dict[str, Any] | None:
+    """The lower bound on epsilon that the column's answers to the canaries give; not for the dense model, which the same
+    canaries went into only where it was trained here."""
+    if canaries is None or column.kind == "dense":
+        return None
+    logits = column.session.run(data.x[canaries.rows])
+    return audit_one_run(margin(logits, canaries.labels), canaries.is_in).to_json()
 
 
 def _blind(data: Dataset, split: MembershipSplit, seed: int) -> AttackResult:
