@@ -28,6 +28,8 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/storage_and_load.py
 	$(BIN)/python benchmarks/sparse_training.py
+	$(BIN)/python benchmarks/search_cost.py
+	$(BIN)/python benchmarks/shadow_models.py
 
 bench-tradeoff: $(VENV)/.installed
 	$(BIN)/sctool bench tradeoff benchmarks/studies/reduced.toml --jobs 2 --output runs/bench-tradeoff

@@ -31,7 +31,7 @@ from sctool.workflows.training import count_steps
 TURNS = 3
 SHARES = {"train": 0.3, "validation": 0.15, "test": 0.25, "attack_fit": 0.06, "attack_select": 0.08, "audit_fit": 0.06,
           "audit": 0.1}  # fmt: skip
-STEPS = {"rounds": 6, "warm_up_steps": 150, "steps_per_round": 100, "final_steps": 200, "density": 0.05,
+STEPS = {"rounds": 5, "warm_up_steps": 100, "steps_per_round": 80, "final_steps": 150, "density": 0.05,
          "early_stopping": False}  # fmt: skip
 MODELS: dict[str, dict[str, Any]] = {
     "MLP 446-1024-512-256-128-30": {"source": "mlp", "options": {"hidden": [1024, 512, 256, 128]}},
@@ -62,13 +62,13 @@ def make_peer(model: str) -> Callable[[], object]:
     experiment = prepare_experiment(config)
     first, size = config.compress.warm_up_steps, config.compress.steps_per_round
     updates = tuple(range(first, first + config.compress.rounds * size, size))
-    order = DataOrder(len(experiment.x), config.compress.batch_size, 0)
+    order, steps = DataOrder(len(experiment.x), config.compress.batch_size, 0), count_steps(config.compress)
+    x = experiment.x.contiguous()
 
     def train() -> None:
         state = start_random(experiment)
-        train_masked(
-            state.model, state.masks, experiment.x, experiment.y, order, count_steps(config.compress), update_at=updates
-        )
+        model = state.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        train_masked(model, state.masks, x, experiment.y, order, steps, update_at=updates)
 
     return train
 

@@ -40,7 +40,8 @@ def train_one_by_one(experiment: Experiment, folder: Path, count: int) -> float:
         split = make_shadow_split(pool, is_in[number], experiment.split, number)
         x, y = experiment.records(split["train"])
         state = start_random(experiment)
-        train_masked(state.model, state.masks, x, y, DataOrder(len(x), 64, number), steps)
+        model = state.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        train_masked(model, state.masks, x.contiguous(), y, DataOrder(len(x), 64, number), steps)
     return time.perf_counter() - began
 
 
