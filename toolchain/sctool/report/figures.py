@@ -126,7 +126,9 @@ def draw_roc(verification: dict[str, Any]) -> tuple[str, str]:
                 artifacts += 1
             else:
                 colour, style, width = _STYLES[column["kind"]]
-            attack = next(attack for attack in column["attacks"] if attack["attack"] == name)
+            attack = next((attack for attack in column["attacks"] if attack["attack"] == name), None)
+            if attack is None:
+                continue
             _draw_curve(axes, attack["roc"], colour, style, width, column["name"])
         axes.set(xscale="log", yscale="log", xlim=(floor, 1.05), ylim=(floor, 1.1))
         axes.set_xlabel("false positive rate (log)")
