@@ -22,7 +22,7 @@ from sctool.workflows.experiment import Experiment
 from sctool.workflows.proposals import Proposal
 from sctool.workflows.search import Branch, Kept, SearchState
 
-SCHEMA = 2
+SCHEMA = 3
 HEADER = "sctool"
 _PARTS = ("model", "masks", "momenta", "fired", "extras")
 
@@ -82,6 +82,7 @@ def write_checkpoint(path: Path, state: SearchState, identity: dict[str, str]) -
         "schema": SCHEMA,
         "identity": identity,
         "steps": {name: training.step for name, training in _name_states(state).items()},
+        "alike": {name: list(training.alike.items()) for name, training in _name_states(state).items()},
         "left_dense": state.left_dense,
         "taught": state.taught,
         "has_teacher": state.teacher is not None,
@@ -173,6 +174,7 @@ def _restore(header: dict[str, Any], tensors: dict[str, Tensor], experiment: Exp
             int(header["steps"][name]),
             parts["extras"],
             experiment.precision,
+            alike={tuple(layers): bool(answer) for layers, answer in header["alike"][name]},
         )
 
     state = SearchState(
