@@ -25,8 +25,7 @@ MAX_MODEL_BYTES = 4 * 2**30
 MAX_RATIO = 1200
 """Deflate packs at most 1,032 to 1: what claims more is no honest archive."""
 _CHUNK = 2**20
-_DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, ValueError, RuntimeError, LookupError,
-           NotImplementedError)  # fmt: skip
+_DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, ValueError, RuntimeError, LookupError)
 _HINT = "Do not trust this archive; build it again."
 
 

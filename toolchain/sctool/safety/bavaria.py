@@ -15,8 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 from scipy.stats import t as student
 
-from sctool.domain.membership import Signals
-from sctool.safety.reference import Score, select, shadows_of, target_margins
+from sctool.safety.reference import compare_sides
 
 Values = NDArray[np.float64]
 STRONGEST = 1e6
@@ -30,20 +29,6 @@ class VariancePrior:
 
     freedom: Values
     variance: Values
-
-
-def calibrate_bavaria(signals: Signals) -> Score:
-    """log predictive density with the record - that without it; mean over queries."""
-    shadows = shadows_of(signals)
-    inside = fit_prior(select(shadows, inside=True))
-    outside = fit_prior(select(shadows, inside=False))
-
-    def score(other: Signals) -> Values:
-        seen, margins = shadows_of(other), target_margins(other)
-        likelihood_in = log_predictive(margins, select(seen, inside=True), inside)
-        return np.asarray((likelihood_in - log_predictive(margins, select(seen, inside=False), outside)).mean(axis=1))
-
-    return score
 
 
 def fit_prior(margins: Values) -> VariancePrior:
@@ -84,3 +69,7 @@ def _match_moments(variances: Values, freedom: NDArray[np.int64]) -> tuple[float
     else:
         strength = float(brentq(lambda value: float(polygamma(1, value)) - excess, low, high))
     return 2 * strength, float(np.exp(logs.mean() + digamma(strength) - np.log(strength)))
+
+
+calibrate_bavaria = compare_sides(fit_prior, log_predictive)
+"""log predictive density of the margin with the record - that without it."""

@@ -12,26 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from sctool.domain.membership import Signals
-from sctool.safety.reference import Score, select, shadows_of, target_margins
+from sctool.safety.reference import Score, compare_sides, select, shadows_of, target_margins
 
 PER_RECORD = 64
 TINY = 1e-30
 Values = NDArray[np.float64]
-
-
-def calibrate_online(signals: Signals) -> Score:
-    """log density of the margin among shadow models trained with the record - that without it; mean over queries."""
-    shadows = shadows_of(signals)
-    inside = pool_deviation(select(shadows, inside=True))
-    outside = pool_deviation(select(shadows, inside=False))
-
-    def score(other: Signals) -> Values:
-        seen, margins = shadows_of(other), target_margins(other)
-        likelihood_in = _log_density(margins, select(seen, inside=True), inside)
-        likelihood_out = _log_density(margins, select(seen, inside=False), outside)
-        return np.asarray(np.mean(likelihood_in - likelihood_out, axis=1))
-
-    return score
 
 
 def calibrate_offline(signals: Signals) -> Score:
@@ -64,3 +49,7 @@ def _deviations(margins: Values, pooled: Values) -> Values:
 
 def _log_density(at: Values, margins: Values, pooled: Values) -> Values:
     return np.asarray(norm.logpdf(at, np.nanmedian(margins, axis=0), _deviations(margins, pooled)))
+
+
+calibrate_online = compare_sides(pool_deviation, _log_density)
+"""log density of the margin among shadow models trained with the record - that without it (section VI-A)."""

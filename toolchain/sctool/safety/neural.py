@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from sctool.domain.membership import Signals
 from sctool.safety.attack import FittedAttack, Need
+from sctool.safety.networks import train_attacker
 from sctool.safety.threshold import best_threshold
-
-BATCH = 256
 
 
 class _Network(nn.Module):
@@ -82,17 +81,9 @@ class NeuralAttack:
 
 def _train(network: _Network, signals: Signals, epochs: int, generator: torch.Generator) -> FittedNeural:
     """Adam on `network`, in place; the threshold is the best on the same records."""
-    probabilities, one_hot = _inputs(signals)
     target = torch.from_numpy(signals.is_member).float()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    with torch.enable_grad():
-        for _ in range(epochs):
-            for rows in torch.split(torch.randperm(len(target), generator=generator), BATCH):
-                optimiser.zero_grad()
-                logit = network(probabilities[rows], one_hot[rows])
-                nn.functional.binary_cross_entropy_with_logits(logit, target[rows]).backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-    fitted = FittedNeural(network.eval(), 0.0)
+    train_attacker(network, _inputs(signals), target, epochs=epochs, generator=generator)
+    fitted = FittedNeural(network, 0.0)
     return FittedNeural(network, best_threshold(fitted.score(signals), signals.is_member))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from sctool.safety.threshold import best_threshold
 
 Values = NDArray[np.float64]
 Score = Callable[[Signals], Values]
+Learned = TypeVar("Learned")
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,33 @@ class ReferenceAttack:
         return FittedReference(compute, best_threshold(compute(signals), signals.is_member))
 
 
+def compare_sides(
+    learn: Callable[[Values], Learned], log_density: Callable[[Values, Values, Learned], Values]
+) -> Callable[[Signals], Score]:
+    """The calibration of a likelihood ratio: log density of a record's margin among shadow models trained with it -
+    that among those trained without, mean over queries.
+
+    `learn` gets all margins [S, N, Q] of a side, NaN where a model does not count; what it makes of them goes, with the
+    margins [N, Q] to judge and their side's [S, N, Q], into `log_density` [N, Q].
+    """
+
+    def calibrate(signals: Signals) -> Score:
+        shadows = shadows_of(signals)
+        inside, outside = (learn(select(shadows, inside=side)) for side in (True, False))
+
+        def score(other: Signals) -> Values:
+            seen, margins = shadows_of(other), target_margins(other)
+            likelihood_in = log_density(margins, select(seen, inside=True), inside)
+            likelihood_out = log_density(margins, select(seen, inside=False), outside)
+            return np.asarray(np.mean(likelihood_in - likelihood_out, axis=1))
+
+        return score
+
+    return calibrate
+
+
 def shadows_of(signals: Signals) -> Shadows:
-    """The signals' shadow models; ValueError where there are none, or a record was in or out of none."""
+    """The signals' shadow models; ValueError where there are none."""
     if signals.shadows is None:
         raise ValueError("this attack needs shadow models")
     return signals.shadows
