@@ -8,9 +8,12 @@ import pytest
 from sctool.domain.membership import Population, Shadows, Signals
 from sctool.errors import ConfigError
 from sctool.safety.attack import find_lacking, fit_from
+from sctool.safety.ensemble import fit_seeds
 from sctool.safety.evaluate import blind_baseline, evaluate_attack, summarise_scores
+from sctool.safety.metrics import auc
 from sctool.safety.registry import ATTACKS, create_attack
 from sctool.safety.statistics import margin
+from sctool.safety.threshold import best_threshold
 
 CLASSES, QUERIES, SHADOWS, POPULATION = 4, 3, 16, 200
 
@@ -105,6 +108,22 @@ def test_same_seed_same_scores_and_inputs_untouched(name: str) -> None:
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(before[0], fit.logits)
     np.testing.assert_array_equal(before[1], held_out.logits)
+
+
+def test_seeds_are_averaged_where_there_is_something_to_average(name: str) -> None:
+    fit, held_out = make_signals(1, 100, 1.0), make_signals(2, 100, 1.0)
+    attack = create_attack(name)
+    one, other = (attack.fit(fit, seed).score(held_out) for seed in (5, 6))
+    assert attack.seeded != np.array_equal(one, other)
+    result = evaluate_attack(attack, fit, held_out, 5, seeds=2)
+    if not attack.seeded:
+        np.testing.assert_array_equal(result.scores, one)
+        assert result.auc_by_seed == () and "auc_by_seed" not in result.to_json()
+        return
+    np.testing.assert_allclose(result.scores, (one + other) / 2, rtol=1e-12)
+    assert result.auc_by_seed == tuple(auc(scores, held_out.is_member).value for scores in (one, other))
+    fitted = fit_seeds(attack, fit, 5, 2)
+    assert result.threshold == fitted.threshold == best_threshold(fitted.score(fit), fit.is_member)
 
 
 def test_never_looks_at_the_membership_it_is_asked_about(name: str) -> None:

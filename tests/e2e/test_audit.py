@@ -22,6 +22,7 @@ from sctool.errors import ConfigError, DataError
 from sctool.safety.registry import ATTACKS
 from sctool.workflows.compress import compress
 from sctool.workflows.export import export
+from sctool.workflows.judge import Gates
 from sctool.workflows.run_directory import read_run, read_split
 from sctool.workflows.shadows import FOLDER, train_shadows
 from sctool.workflows.verify import Audit, verify
@@ -97,7 +98,7 @@ def test_an_overfitted_model_fails_the_default_gates_and_a_stranger_passes(tmp_p
     write_records(data, 0)
     tree = {
         "compress": {**SHORT, "density": 0.9, "warm_up_steps": 400}, "data": {"source": str(data)},
-        "model": {"options": {"hidden": [256, 128]}},
+        "model": {"options": {"hidden": [256, 128]}}, "verify": {"attack_seeds": 1},
     }  # fmt: skip
     compress(validate_config(tree, where="test"), tmp_path / "run")
     bundle, _ = export(tmp_path / "run")
@@ -106,6 +107,48 @@ def test_an_overfitted_model_fails_the_default_gates_and_a_stranger_passes(tmp_p
     write_records(data, 1)
     _, innocent = verify(bundle)
     assert innocent["verdict"] == "pass", innocent["failures"]
+
+
+@pytest.mark.slow
+def test_a_class_learnt_by_heart_is_caught_where_all_records_together_pass(tmp_path: Path) -> None:
+    """16 classes, of which 14 are told apart with ease and the labels of the last two are the toss of a coin."""
+    rng = np.random.default_rng(0)
+    y = np.arange(6400) % 16
+    x = rng.normal(size=(6400, 60)).astype(np.float32)
+    x[np.arange(6400), np.minimum(y, 14)] += 8.0
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    tree = {
+        "compress": {**SHORT, "density": 0.9, "warm_up_steps": 900}, "model": {"options": {"hidden": [256, 128]}},
+        "data": {"source": str(tmp_path / "data.npz")}, "safety": {"audit_attacks": ["loss", "modified_entropy"]},
+    }  # fmt: skip
+    compress(validate_config(tree, where="test"), tmp_path / "run")
+    bundle, _ = export(tmp_path / "run")
+    _, found = verify(bundle)
+    assert found["verdict"] == "leak"
+    assert all("within class 14" in text or "within class 15" in text for text in found["failures"])
+    assert verify(bundle, gates=Gates(max_class_auc=1.0))[1]["verdict"] == "pass"
+
+
+@pytest.mark.slow
+def test_the_dense_baseline_is_a_bundle_too(run_copy: Path) -> None:
+    done = call("export", run_copy, "--dense", "--json", cwd=run_copy)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["model"] == "dense" and made["density"] == 1.0 and made["files"]["model.onnx"]["codec"] == "dense"
+    assert "computed dense" in made["files"]["model.onnx"]["note"] and "stored sparse" not in str(made["files"])
+    _, found = verify(Path(made["bundle"]), audit=Audit(("lira_online", "white_box"), 4))
+    columns = {column["name"]: column for column in found["columns"]}
+    files = [columns["model.onnx (ONNX Runtime)"], columns["model.pte (ExecuTorch)"]]
+    for column in files:
+        assert column["parity"]["max_abs_error"] < 1e-4
+        [attack] = column["attacks"]
+        dense, sparse = (
+            next(a for a in columns[f"{name} (eager)"]["attacks"] if a["attack"] == "lira_online")
+            for name in ("dense", "sparse")
+        )
+        assert attack["auc"]["value"] == pytest.approx(dense["auc"]["value"], abs=1e-3)
+        assert attack["auc"]["value"] != pytest.approx(sparse["auc"]["value"], abs=1e-3)
+    assert call("report", run_copy, cwd=run_copy).returncode == 0
 
 
 def test_what_cannot_be_done_is_said(bundle_copy: Path, tmp_path: Path) -> None:

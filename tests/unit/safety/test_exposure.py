@@ -16,9 +16,12 @@ def test_each_class_has_the_figure_of_its_records_alone() -> None:
     flags = np.tile([True, False], 86)
     scores = rng.normal(size=172) + 2 * flags * (labels == 1)
     found = split_by_class(summarise_scores("loss", scores, flags, 0.0), labels)
-    assert [each["class"] for each in found] == [0, 1, 2]
-    assert found[1]["auc"]["value"] == auc(scores[labels == 1], flags[labels == 1]).value > 0.8
-    assert found[2] == {"class": 2, "members": 6, "non_members": 6, "auc": None} and FEWEST > 6
+    assert [each.label for each in found] == [0, 1, 2]
+    assert found[1].auc is not None and found[1].auc == auc(scores[labels == 1], flags[labels == 1])
+    assert found[1].auc.value > 0.8
+    assert found[1].p is not None and found[0].p is not None and found[1].p < 1e-4 < found[0].p
+    few = {"class": 2, "members": 6, "non_members": 6, "auc": None, "auc_p_value": None}
+    assert found[2].to_json() == few and FEWEST > 6
 
 
 def test_the_most_exposed_come_first_under_their_own_ids() -> None:

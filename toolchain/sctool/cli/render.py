@@ -110,7 +110,7 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
     gates = verification["gates"]
     output.line(
         f"gates: attack accuracy {gates['max_attack_accuracy']:g}, AUC {gates['max_auc']:g}, "
-        f"TPR at 1 % FPR {gates['max_tpr_at_1pct_fpr']:g}"
+        f"TPR at 1 % FPR {gates['max_tpr_at_1pct_fpr']:g}, AUC within a class {gates['max_class_auc']:g}"
     )
     for column in columns:
         if column["kind"] == "artifact" and column["one_run"]:

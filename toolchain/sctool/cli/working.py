@@ -71,7 +71,11 @@ def compress(
     sink.result({"run": str(folder), **summary}, lambda out: render.draw_compress(out, summary, str(folder)))
 
 
-@example("sctool export runs/digits --target android", "sctool export runs/digits --target host --output bundle")
+@example(
+    "sctool export runs/digits --target android",
+    "sctool export runs/digits --target host --output bundle",
+    "sctool export runs/digits --dense",
+)
 @guarded
 def export(
     run: RunPath,
@@ -81,6 +85,9 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Bundle directory; default RUN/bundles/TARGET.")
     ] = None,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="The dense baseline instead, into RUN/bundles/TARGET-dense, to compare.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -91,7 +98,10 @@ def export(
 
     sink = Output(as_json=as_json, quiet=quiet)
     with sink.progress() as progress:
-        folder, manifest = work(run, target=target, output=output, overwrite=overwrite, progress=progress)
+        folder, manifest = work(
+            run, target=target, model="dense" if dense else "sparse", output=output, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
     sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
 
 
@@ -125,6 +135,9 @@ def verify(
     ] = None,
     max_auc: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on the attack's AUC.")] = None,
     max_tpr_at_1pct_fpr: Annotated[float | None, typer.Option(min=0, max=1, help="Gate on TPR at 1 % FPR.")] = None,
+    max_class_auc: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Gate on the AUC within each class.")
+    ] = None,
     attacks: Annotated[
         str | None, typer.Option("--attacks", help="'all', or names with commas; default: safety.audit_attacks.")
     ] = None,
@@ -150,7 +163,7 @@ def verify(
     from sctool.workflows.verify import verify as work
 
     sink = Output(as_json=as_json, quiet=quiet)
-    gates = Gates(max_attack_accuracy, max_auc, max_tpr_at_1pct_fpr)
+    gates = Gates(max_attack_accuracy, max_auc, max_tpr_at_1pct_fpr, max_class_auc)
     if shadow_way not in ("masks", "search"):
         raise ConfigError(f"--shadow-way {shadow_way!r}: it is masks or search.")
     way = "masks" if shadow_way == "masks" else "search"

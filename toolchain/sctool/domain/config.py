@@ -219,6 +219,12 @@ class VerifyConfig(Section):
     max_attack_accuracy: UnitInterval = 0.60
     max_auc: UnitInterval = 0.60
     max_tpr_at_1pct_fpr: UnitInterval = 0.15
+    max_class_auc: UnitInterval = Field(
+        0.70, description="AUC within one class, where it has ten members and ten others: a leak that averages hide."
+    )
+    attack_seeds: Count = Field(
+        3, description="Attackers that start from random numbers are fitted so many times; their mean score counts."
+    )
 
 
 class ProfileConfig(Section):

@@ -36,6 +36,7 @@ class AttackResult:
     fitted on other records. `tpr_at_fpr` maps 0.001, 0.01, 0.1 to the largest TPR with FPR at most that, or None where
     there are too few non-members to tell (fewer than 1 / FPR). `p_values` of "auc", "balanced_accuracy" and
     "tpr_at_1pct_fpr" (None where that is): how often the figure would be at least as large without a leak.
+    `auc_by_seed`: of each attacker, where several were fitted with different seeds and `scores` are their mean.
     """
 
     attack: str
@@ -49,6 +50,7 @@ class AttackResult:
     p_values: dict[str, float | None]
     fpr: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     tpr: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    auc_by_seed: tuple[float, ...] = ()
 
     def to_json(self, *, curve: bool = False) -> dict[str, Any]:
         record: dict[str, Any] = {
@@ -62,6 +64,8 @@ class AttackResult:
             "tpr_at_fpr": {f"{k:g}": v.to_json() if v else None for k, v in self.tpr_at_fpr.items()},
             "p_values": self.p_values,
         }
+        if self.auc_by_seed:
+            record["auc_by_seed"] = list(self.auc_by_seed)
         if curve:
             record["roc"] = {"fpr": [float(v) for v in self.fpr], "tpr": [float(v) for v in self.tpr]}
         return record

@@ -15,6 +15,8 @@ from sctool.errors import ArtifactError
 FILE = "manifest.json"
 MAX_BYTES = 16 * 2**20
 AGAIN = "Export the run again: `sctool export RUN --overwrite`."
+ModelKind = Literal["sparse", "dense"]
+"""Which of a run's two models: what the search ended with, or the dense baseline beside it."""
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -64,6 +66,7 @@ class Manifest(_Record):
     schema_version: Literal[1] = 1
     tool_versions: dict[str, str]
     target: str
+    model: ModelKind = "sparse"
     run_sha256: Sha256
     files: Annotated[dict[FileName, FileEntry], Field(min_length=1)]
     input: TensorEntry

@@ -24,7 +24,8 @@ Need = Literal["queries", "records", "features", "shadows", "population"]
 
 
 class Attack(Protocol):
-    """`threat_model` says what the attacker has, in one sentence; `needs`, what the signals must hold for it."""
+    """`threat_model` says what the attacker has, in one sentence; `needs`, what the signals must hold for it; `seeded`,
+    whether another seed gives another attacker."""
 
     @property
     def name(self) -> str: ...
@@ -34,6 +35,9 @@ class Attack(Protocol):
 
     @property
     def needs(self) -> frozenset[Need]: ...
+
+    @property
+    def seeded(self) -> bool: ...
 
     def fit(self, signals: Signals, seed: int) -> FittedAttack: ...
 

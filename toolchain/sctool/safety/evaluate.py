@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import Signals
 from sctool.safety.attack import Attack
+from sctool.safety.ensemble import fit_seeds
 from sctool.safety.metrics import (
     FPRS,
     accuracy,
@@ -21,8 +24,14 @@ from sctool.safety.metrics import (
 )
 
 
-def evaluate_attack(attack: Attack, fit: Signals, held_out: Signals, seed: int) -> AttackResult:
-    """Fit on `fit`, score `held_out`; the latter's membership is used for the figures alone."""
+def evaluate_attack(attack: Attack, fit: Signals, held_out: Signals, seed: int, *, seeds: int = 1) -> AttackResult:
+    """Fit on `fit`, score `held_out`; the latter's membership is used for the figures alone. An attack that depends on
+    the seed is fitted with `seeds` of them, from `seed` on: its score is the mean of theirs."""
+    if seeds > 1 and attack.seeded:
+        several = fit_seeds(attack, fit, seed, seeds)
+        each = several.score_each(held_out)
+        result = summarise_scores(attack.name, each.mean(axis=0), held_out.is_member, several.threshold)
+        return replace(result, auc_by_seed=tuple(auc(scores, held_out.is_member).value for scores in each))
     fitted = attack.fit(fit, seed)
     scores = fitted.score(held_out)
     return summarise_scores(attack.name, scores, held_out.is_member, fitted.threshold)

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sctool.domain.measurement import AttackResult
-from sctool.safety.metrics import auc
+from sctool.domain.measurement import AttackResult, Interval
+from sctool.safety.metrics import auc, auc_p_value
 
 FEWEST = 10
 """Members, and non-members, that a class needs for a figure of its own."""
 
 
-def split_by_class(result: AttackResult, labels: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """labels int64 [N] -> for each class its members, non-members and AUC; None where either are fewer than FEWEST."""
+@dataclass(frozen=True)
+class ClassFigure:
+    """An attack's figures within class `label`; `auc` and its `p`, how often it would be as large without a leak, are
+    None where the class has too few records."""
+
+    label: int
+    members: int
+    non_members: int
+    auc: Interval | None
+    p: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "class": self.label, "members": self.members, "non_members": self.non_members,
+            "auc": self.auc.to_json() if self.auc else None, "auc_p_value": self.p,
+        }  # fmt: skip
+
+
+def split_by_class(result: AttackResult, labels: NDArray[np.int64]) -> list[ClassFigure]:
+    """labels int64 [N] -> a figure for each class that occurs, in their order."""
     found = []
     for label in np.unique(labels):
-        rows = labels == label
-        members, others = int(result.is_member[rows].sum()), int((~result.is_member[rows]).sum())
-        figure = auc(result.scores[rows], result.is_member[rows]) if min(members, others) >= FEWEST else None
+        scores, flags = result.scores[labels == label], result.is_member[labels == label]
+        members, others = int(flags.sum()), int((~flags).sum())
+        enough = min(members, others) >= FEWEST
         found.append(
-            {
-                "class": int(label),
-                "members": members,
-                "non_members": others,
-                "auc": figure.to_json() if figure else None,
-            }
-        )
+            ClassFigure(
+                int(label), members, others, auc(scores, flags) if enough else None,
+                auc_p_value(scores, flags) if enough else None,
+            )
+        )  # fmt: skip
     return found
 
 

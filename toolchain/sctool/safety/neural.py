@@ -59,6 +59,7 @@ class NeuralAttack:
         "Sees the model's outputs and the labels; trains a network on other records of known membership."
     )
     needs: frozenset[Need] = frozenset()
+    seeded: bool = True
 
     def fit(self, signals: Signals, seed: int) -> FittedNeural:
         generator = torch.Generator().manual_seed(seed)

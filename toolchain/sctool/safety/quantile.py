@@ -49,6 +49,7 @@ class QuantileAttack:
         "Sees the model's outputs, the records and the labels; knows some records that were not trained on."
     )
     needs: frozenset[Need] = frozenset({"records"})
+    seeded: bool = True
 
     def fit(self, signals: Signals, seed: int) -> FittedQuantile:
         outside = signals.take(~signals.is_member)

@@ -39,6 +39,7 @@ class ReferenceAttack:
     calibrate: Callable[[Signals], Score]
     threat_model: str
     needs: frozenset[Need] = frozenset({"shadows"})
+    seeded: bool = False
 
     def fit(self, signals: Signals, seed: int) -> FittedReference:
         compute = self.calibrate(signals)

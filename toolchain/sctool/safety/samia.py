@@ -61,6 +61,7 @@ class SamiaAttack:
         "membership."
     )
     needs: frozenset[Need] = frozenset()
+    seeded: bool = True
 
     def fit(self, signals: Signals, seed: int) -> FittedSamia:
         generator = torch.Generator().manual_seed(seed)

@@ -55,6 +55,7 @@ class ThresholdAttack:
     all_queries: bool = False
     threat_model: str = "Sees the model's outputs and the labels; knows the membership of some other records."
     needs: frozenset[Need] = frozenset()
+    seeded: bool = False
 
     def fit(self, signals: Signals, seed: int) -> FittedThreshold:
         """A class without members or without non-members takes the threshold of all records."""

@@ -56,6 +56,7 @@ class WhiteBoxAttack:
         "known membership."
     )
     needs: frozenset[Need] = frozenset({"features"})
+    seeded: bool = True
 
     def fit(self, signals: Signals, seed: int) -> FittedWhiteBox:
         if signals.features is None:

@@ -23,6 +23,7 @@ from sctool.export.manifest import (
     FileEntry,
     LayerEntry,
     Manifest,
+    ModelKind,
     ParityEntry,
     TensorEntry,
     write_manifest,
@@ -33,12 +34,13 @@ from sctool.export.sizes import gzip_size
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.progress import Progress, ignore_progress
-from sctool.workflows.run_directory import DENSE, MASKS, Run, load_run_model, read_run, read_split, read_tensors
+from sctool.workflows.run_directory import DENSE, MASKS, MODEL, Run, load_run_model, read_run, read_split, read_tensors
 
 PARITY_RECORDS = 512
 ANY_BATCH = 2**20
 ONNX_FILE, PTE_FILE = "model.onnx", "model.pte"
 PTE_NOTE = "XNNPACK stores and computes dense weights by its design: this file is as large as the dense model's"
+DENSE_NOTE = "stored and computed dense"
 ONNX_NOTE = "stored sparse, computed dense: ONNX Runtime unfolds the weights when it loads the file"
 
 
@@ -46,11 +48,13 @@ def export(
     run_path: Path,
     *,
     target: str | None = None,
+    model: ModelKind = "sparse",
     output: Path | None = None,
     overwrite: bool = False,
     progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:
-    """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest.
+    """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest. `model`:
+    what the search ended with, or the dense baseline, to compare or where it will do.
 
     Raises ArtifactError for a damaged run, ConfigError for an unknown target, and ExportError where a model cannot be
     exported or where a written file, loaded again, does not answer as eager PyTorch does. Same run, same bytes.
@@ -58,14 +62,14 @@ def export(
     run = read_run(run_path)
     settings = run.config.export
     device_target = load_target(target or settings.target)
-    folder = output or run_path / "bundles" / device_target.name
+    folder = output or run_path / "bundles" / (device_target.name + ("-dense" if model == "dense" else ""))
     refuse_existing(folder, overwrite=overwrite, marker=MANIFEST)
     torch.set_num_threads(1)
     records = _parity_records(run)
-    model = load_run_model(run)
+    weights = DENSE if model == "dense" else MODEL
     _check_zeros(run)
-    reference = EagerSession(model).run(records)
-    folded, note = fold_batch_norm(load_run_model(run))
+    reference = EagerSession(load_run_model(run, weights)).run(records)
+    folded, note = fold_batch_norm(load_run_model(run, weights))
     example = torch.from_numpy(records[:2])
     with new_directory(folder, overwrite=overwrite, marker=MANIFEST) as staging:
         progress(0, 4, "exporting ONNX")
@@ -79,7 +83,7 @@ def export(
         parity = {name: _check_parity(run, staging / name, records, reference) for name in (ONNX_FILE, PTE_FILE)}
         files = {
             ONNX_FILE: _entry(
-                staging / ONNX_FILE, "onnx", "onnxruntime", _codecs(layers), f"{ONNX_NOTE}. {note}".strip()
+                staging / ONNX_FILE, "onnx", "onnxruntime", _codecs(layers), f"{_say_storage(layers)}. {note}".strip()
             ),
             PTE_FILE: _entry(staging / PTE_FILE, "pte", "executorch+xnnpack", "dense", f"{PTE_NOTE}. {note}".strip()),
         }
@@ -89,7 +93,7 @@ def export(
             "onnx_bytes": files[ONNX_FILE].size_bytes,
             "pte_bytes": files[PTE_FILE].size_bytes,
         }
-        manifest = _manifest(run, device_target.name, files, layers, sizes, parity, reference.shape[1])
+        manifest = _manifest(run, device_target.name, model, files, layers, sizes, parity, reference.shape[1])
         write_manifest(staging, manifest)
         progress(4, 4, "exported")
     return folder, manifest.model_dump(mode="json")
@@ -134,6 +138,10 @@ def _check_parity(run: Run, path: Path, records: NDArray[np.float32], reference:
     return ParityEntry(**vars(parity))
 
 
+def _say_storage(layers: list[LayerEntry]) -> str:
+    return DENSE_NOTE if all(layer.codec == "dense" for layer in layers) else ONNX_NOTE
+
+
 def _codecs(layers: list[LayerEntry]) -> str:
     return "+".join(sorted({layer.codec for layer in layers}))
 
@@ -147,7 +155,7 @@ def _entry(path: Path, kind: Any, runtime: str, codec: str, note: str) -> FileEn
 
 
 def _manifest(
-    run: Run, target: str, files: dict[str, FileEntry], layers: list[LayerEntry], sizes: dict[str, int],
+    run: Run, target: str, model: ModelKind, files: dict[str, FileEntry], layers: list[LayerEntry], sizes: dict[str, int],
     parity: dict[str, ParityEntry], classes: int,
 ) -> Manifest:  # fmt: skip
     data = run.summary["data"]
@@ -157,6 +165,7 @@ def _manifest(
             **{n: version(n) for n in ("torch", "onnx", "onnxruntime", "executorch")},
         },
         target=target,
+        model=model,
         run_sha256=run.sha256,
         files=files,
         input=TensorEntry(name="input", dtype="float32", shape=[None, *data["input_shape"]]),
@@ -167,7 +176,7 @@ def _manifest(
         data={"source": run.config.data.source, "records": data["records"], "input_shape": data["input_shape"]},
         split=run.summary["split"],
         layers=layers,
-        density=run.summary["density"],
+        density=run.summary["density"] if model == "sparse" else 1.0,
         sizes=sizes,
         parity=parity,
     )

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sctool.domain.config import VerifyConfig
 from sctool.domain.measurement import AttackResult, Interval
+from sctool.safety.exposure import split_by_class
 
 FALSE_ALARMS = 0.05
-"""How often, at most, a model that never saw the members fails, over all figures judged (Bonferroni)."""
+"""How often, at most, a model that never saw the members fails, over all figures judged (Bonferroni): half of it over
+the figures of all records, half over those of single classes, which are many."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +23,19 @@ class Gates:
     max_attack_accuracy: float | None = None
     max_auc: float | None = None
     max_tpr_at_1pct_fpr: float | None = None
+    max_class_auc: float | None = None
 
     def over(self, config: VerifyConfig) -> VerifyConfig:
         return config.model_copy(update={key: value for key, value in vars(self).items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What `attack` found in `column`; `labels` int64 [N] of the records that it scored."""
+
+    column: str
+    result: AttackResult
+    labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,18 +49,27 @@ class _Figure:
     p: float
 
 
-def judge(results: list[tuple[str, AttackResult]], limits: VerifyConfig) -> tuple[list[str], list[str]]:
-    """(failures, what is over its limit but may be chance) of (column, result), the furthest from chance first.
+def judge(results: list[Judged], limits: VerifyConfig) -> tuple[list[str], list[str]]:
+    """(failures, what is over its limit but may be chance), the furthest from chance first.
 
     A figure fails where it is over its limit and would be that large in fewer than FALSE_ALARMS of models without a leak,
     shared among all figures: with more attacks no innocent model fails more often. A limit at chance or under it says that
     chance is too much already: it fails whatever is over it.
     """
-    figures = [figure for name, result in results for figure in _read_figures(name, result, limits)]
-    level = FALSE_ALARMS / max(len(figures), 1)
-    over = sorted((figure for figure in figures if figure.value.value > figure.limit), key=lambda figure: figure.p)
-    failures = [figure for figure in over if figure.p < level or figure.limit <= figure.chance]
-    doubtful = [figure for figure in over if figure not in failures]
+    families = [
+        [figure for judged in results for figure in _read_figures(judged, limits)],
+        [figure for judged in results for figure in _read_classes(judged, limits)],
+    ]
+    failures: list[_Figure] = []
+    doubtful: list[_Figure] = []
+    for figures in families:
+        level = FALSE_ALARMS / sum(map(bool, families)) / max(len(figures), 1)
+        for figure in figures:
+            if figure.value.value > figure.limit:
+                sure = figure.p < level or figure.limit <= figure.chance
+                (failures if sure else doubtful).append(figure)
+    for found in (failures, doubtful):
+        found.sort(key=lambda figure: figure.p)
     return (
         [f"{figure.where} is {figure.value}, over the limit of {figure.limit:g}." for figure in failures],
         [
@@ -56,8 +80,9 @@ def judge(results: list[tuple[str, AttackResult]], limits: VerifyConfig) -> tupl
     )
 
 
-def _read_figures(name: str, result: AttackResult, limits: VerifyConfig) -> list[_Figure]:
-    """All that could be told."""
+def _read_figures(judged: Judged, limits: VerifyConfig) -> list[_Figure]:
+    """Of all records: all that could be told."""
+    name, result = judged.column, judged.result
     found = [
         ("attack accuracy", "balanced_accuracy", result.balanced_accuracy, limits.max_attack_accuracy, 0.5),
         ("AUC", "auc", result.auc, limits.max_auc, 0.5),
@@ -67,4 +92,14 @@ def _read_figures(name: str, result: AttackResult, limits: VerifyConfig) -> list
         _Figure(f"{name}: {what} of {result.attack}", value, limit, chance, p)
         for what, key, value, limit, chance in found
         if value is not None and (p := result.p_values[key]) is not None
+    ]
+
+
+def _read_classes(judged: Judged, limits: VerifyConfig) -> list[_Figure]:
+    """Of each class with records enough."""
+    name = f"{judged.column}: AUC of {judged.result.attack}"
+    return [
+        _Figure(f"{name} within class {figure.label}", figure.auc, limits.max_class_auc, 0.5, figure.p)
+        for figure in split_by_class(judged.result, judged.labels)
+        if figure.auc is not None and figure.p is not None
     ]

@@ -35,7 +35,9 @@ def report(run_path: Path, *, bundle: Path | None = None, output: Path | None = 
 
 
 def _only_bundle(run_path: Path) -> Path | None:
-    found = sorted(path.parent for path in run_path.glob("bundles/*/manifest.json"))
+    """Bundles of the dense baseline count where there is no other."""
+    every = sorted(path.parent for path in run_path.glob("bundles/*/manifest.json"))
+    found = [path for path in every if read_manifest(path).model == "sparse"] or every
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ArtifactError(f"{run_path} has several bundles: {names}.", hint="Name one with --bundle.")

@@ -19,6 +19,7 @@ from sctool.domain.artifact import Session
 from sctool.domain.config import Config, load_config
 from sctool.domain.membership import MembershipSplit
 from sctool.errors import ArtifactError, ConfigError
+from sctool.export.manifest import ModelKind
 from sctool.plugins import load_callable
 from sctool.runtimes.answering import CallableSession
 from sctool.runtimes.archive import MODELS, SUFFIXES, extract_models
@@ -33,12 +34,14 @@ RUNTIME_NAMES = {"onnx": "ONNX Runtime", "pte": "ExecuTorch"}
 
 @dataclass(frozen=True)
 class Column:
-    """`session` answers; `inside` is the model itself, where there is one to look into."""
+    """`session` answers; `inside` is the model itself, where there is one to look into. `kind`: dense or sparse, for the
+    run's models in PyTorch, or artifact; `model`: which of the run's models it is, or is taken for."""
 
     name: str
     kind: str
     session: Session
     inside: nn.Module | None = None
+    model: ModelKind = "sparse"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Subject:
     files: dict[str, Path]
     record: Path
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def shipped(self) -> ModelKind:
+        """Which of the run's models the artifacts are."""
+        return next(column.model for column in self.columns if column.kind == "artifact")
 
 
 @contextmanager
@@ -100,8 +108,9 @@ def open_subject(
         )
 
 
-def _open_file(name: str, path: Path) -> Column:
-    return Column(f"{name} ({RUNTIME_NAMES[path.suffix.lower()[1:]]})", "artifact", open_session(path))
+def _open_file(name: str, path: Path, model: ModelKind = "sparse") -> Column:
+    title = f"{name} ({RUNTIME_NAMES[path.suffix.lower()[1:]]})"
+    return Column(title, "artifact", open_session(path), model=model)
 
 
 def _open_bundle(path: Path, run: Path | None, data_source: str | None) -> Subject:
@@ -109,7 +118,8 @@ def _open_bundle(path: Path, run: Path | None, data_source: str | None) -> Subje
     origin = find_run(bundle, run)
     data, split = load_records(bundle, data_source, origin)
     split = _without_canaries(split, origin)
-    columns = _open_run(origin) + [_open_file(name, path / name) for name in bundle.manifest.files]
+    model = bundle.manifest.model
+    columns = _open_run(origin) + [_open_file(name, path / name, model) for name in bundle.manifest.files]
     artifacts = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
     config = origin.config if origin else Config()
     return Subject(columns, data, split, config, origin, artifacts, _list_files(path), path / VERIFICATION)
@@ -137,7 +147,7 @@ def _open_run(origin: Run | None) -> list[Column]:
         return []
     dense, sparse = load_run_model(origin, DENSE), load_run_model(origin)
     return [
-        Column("dense (eager)", "dense", EagerSession(dense), dense),
+        Column("dense (eager)", "dense", EagerSession(dense), dense, "dense"),
         Column("sparse (eager)", "sparse", EagerSession(sparse), sparse),
     ]
 

@@ -24,7 +24,7 @@ from sctool.safety.one_run import audit_one_run
 from sctool.safety.registry import ATTACKS, create_attack
 from sctool.safety.statistics import margin
 from sctool.workflows.carrying import scan_files, tell_carried
-from sctool.workflows.judge import FALSE_ALARMS, Gates, judge
+from sctool.workflows.judge import FALSE_ALARMS, Gates, Judged, judge
 from sctool.workflows.junit import to_junit
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.regression import find_regressions, read_baseline
@@ -60,7 +60,7 @@ class _Findings:
     """Of all columns: what goes into the record, and what is judged."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
-    judged: list[tuple[str, AttackResult]] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
 
 
 def verify(
@@ -110,17 +110,20 @@ def _verify(
     carried = scan_files(subject.files, data, split)
     findings = _Findings()
     audit_rows, _ = split.pair("audit")
-    reference = columns[1].session.run(data.x[audit_rows]) if subject.origin else None
+    reference = {
+        column.model: column.session.run(data.x[audit_rows]) for column in columns if column.kind in ("dense", "sparse")
+    }
     for number, column in enumerate(columns):
         progress(number, len(columns), f"attacking {column.name}")
         extras = Extras(
-            _count_queries(names), records=True, shadows=shadows.get("dense" if column.kind == "dense" else "sparse"),
+            _count_queries(names), records=True, shadows=shadows.get(column.model),
             inside=functools.partial(extract_features, column.inside) if column.inside else None,
         )  # fmt: skip
-        _attack(column, data, split, _runnable(names, extras, audit), extras, config, canaries, findings)
-        if column.kind == "artifact" and reference is not None:
+        runnable = _runnable(names, extras, audit)
+        _attack(column, subject, runnable, extras, limits.attack_seeds, canaries, findings)
+        if column.kind == "artifact" and column.model in reference:
             answers = column.session.run(data.x[audit_rows])
-            findings.records[-1]["parity"] = compare_logits(reference, answers).to_json()
+            findings.records[-1]["parity"] = compare_logits(reference[column.model], answers).to_json()
     progress(len(columns), len(columns), "verified")
     failures, doubtful = judge(findings.judged, limits)
     failures = tell_carried(carried) + failures
@@ -185,18 +188,19 @@ def _runnable(names: list[str], extras: Extras, audit: Audit) -> list[str]:
 
 
 def _attack(
-    column: Column, data: Dataset, split: MembershipSplit, names: list[str], extras: Extras, config: Config,
-    canaries: Canaries | None, findings: _Findings,
+    column: Column, subject: Subject, names: list[str], extras: Extras, seeds: int, canaries: Canaries | None,
+    findings: _Findings,
 ) -> None:  # fmt: skip
-    """Every attack on one column. Whoever holds the phone holds the weights: what looks inside is judged on the sparse
-    model, all else on the artifacts."""
+    """Every attack on one column. Whoever holds the phone holds the weights: what looks inside is judged on the model in
+    PyTorch that was exported, all else on the artifacts."""
+    data, split, seed = subject.data, subject.split, subject.config.compress.seed
     fitted_on = collect_signals(column.session, data, split, "audit_fit", extras)
     scored_on = collect_signals(column.session, data, split, "audit", extras)
-    results = [evaluate_attack(create_attack(name), fitted_on, scored_on, config.compress.seed) for name in names]
+    results = [evaluate_attack(create_attack(name), fitted_on, scored_on, seed, seeds=seeds) for name in names]
     for name, result in zip(names, results, strict=True):
         inside = "features" in create_attack(name).needs
-        if column.kind == "artifact" or (column.kind == "sparse" and inside):
-            findings.judged.append((column.name, result))
+        if column.kind == "artifact" or (column.kind == subject.shipped and inside):
+            findings.judged.append(Judged(column.name, result, scored_on.labels))
     worst = max(results, key=lambda result: result.auc.value)
     rows, _ = split.pair("audit")
     findings.records.append(
@@ -206,7 +210,7 @@ def _attack(
             "attacks": [result.to_json(curve=True) for result in results],
             "one_run": _audit_one_run(column, data, canaries),
             "exposure": {
-                "attack": worst.attack, "by_class": split_by_class(worst, scored_on.labels),
+                "attack": worst.attack, "by_class": [figure.to_json() for figure in split_by_class(worst, scored_on.labels)],
                 "records": find_exposed(worst, rows),
             },
         }
@@ -216,7 +220,7 @@ def _attack(
 def _audit_one_run(column: Column, data: Dataset, canaries: Canaries | None) -> dict[str, Any] | None:
     """The lower bound on epsilon that the column's answers to the canaries give; not for the dense model, which the same
     canaries went into only where it was trained here."""
-    if canaries is None or column.kind == "dense":
+    if canaries is None or column.model == "dense":
         return None
     logits = column.session.run(data.x[canaries.rows])
     return audit_one_run(margin(logits, canaries.labels), canaries.is_in).to_json()
