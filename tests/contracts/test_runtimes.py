@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from sctool.domain.artifact import Session
+from sctool.domain.artifact import Optimisation, Session
 from sctool.errors import ArtifactError
 from sctool.runtimes.eager import EagerSession
+from sctool.runtimes.onnxruntime import LEVELS, OnnxRuntimeSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.run_directory import load_run_model, read_run
 
@@ -98,6 +100,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from sctool.errors import ArtifactError
+from sctool.runtimes.onnxruntime import LEVELS, OnnxRuntimeSession
 from sctool.runtimes.registry import open_session
 original = Path(sys.argv[1])
 content = original.read_bytes()
@@ -131,6 +134,7 @@ THREADS = """
 import sys
 from pathlib import Path
 import numpy as np
+from sctool.runtimes.onnxruntime import LEVELS, OnnxRuntimeSession
 from sctool.runtimes.registry import open_session
 session = open_session(Path(sys.argv[1]), threads=int(sys.argv[2]))
 session.run(np.zeros((4, 64), np.float32))
@@ -147,3 +151,14 @@ def test_executorch_runs_on_the_threads_it_was_given(made_run: Path, threads: in
     )
     assert done.stdout.strip() == str(threads), done.stderr[-1000:]
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("level", get_args(Optimisation))
+def test_onnx_runtime_rewrites_graphs_as_far_as_it_was_told(
+    made_run: Path, reference: Session, level: Optimisation
+) -> None:
+    session = open_session(made_run / "bundles" / "android" / "model.onnx", optimisation=level)
+    assert isinstance(session, OnnxRuntimeSession)
+    assert session._session.get_session_options().graph_optimization_level == LEVELS[level]
+    x = np.random.default_rng(0).random((4, 64), np.float32)
+    np.testing.assert_allclose(session.run(x), reference.run(x), atol=1e-4)

@@ -166,6 +166,23 @@ def test_what_cannot_be_done_is_said(bundle_copy: Path, tmp_path: Path) -> None:
     assert json.loads((bundle_copy / "manifest.json").read_text())
 
 
+@pytest.mark.slow
+def test_the_level_of_optimisation_is_what_is_deployed(made_run: Path, tmp_path: Path) -> None:
+    """The same attacks on the same file: no level moves the leak by more than rounding."""
+    found = {}
+    for level in ("none", "all"):
+        done = call("verify", made_run / "bundles" / "android" / "model.onnx", "--run", made_run, "--optimisation", level,
+                    "--attacks", "loss", "--json", "--output", tmp_path / f"{level}.json", cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        record = json.loads(done.stdout)
+        assert record["optimisation"] == level
+        found[level] = record["columns"][-1]
+    assert found["none"]["parity"]["max_abs_error"] < 1e-4
+    assert found["none"]["attacks"][0]["auc"] == pytest.approx(found["all"]["attacks"][0]["auc"], abs=1e-3)
+    done = call("verify", made_run / "bundles" / "android", "--optimisation", "most", cwd=tmp_path)
+    assert done.returncode == 3 and "'most'" in done.stderr and "extended" in done.stderr
+
+
 def call(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sctool", *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -23,6 +23,7 @@ from sctool.cli.options import (
     RunPath,
 )
 from sctool.cli.output import Output
+from sctool.domain.artifact import Optimisation
 from sctool.errors import BudgetExceeded, ConfigError, VerificationFailed
 
 
@@ -148,6 +149,10 @@ def verify(
         str, typer.Option("--shadow-way", help="masks: at the model's own masks; search: a SafeCompress run each.")
     ] = "masks",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Shadow models trained side by side.")] = 1,
+    optimisation: Annotated[
+        str,
+        typer.Option("--optimisation", help="ONNX Runtime's level where it is deployed: none, basic, extended, all."),
+    ] = "all",
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="An earlier bundle or verification.json: leaking more fails.")
     ] = None,
@@ -166,8 +171,10 @@ def verify(
     gates = Gates(max_attack_accuracy, max_auc, max_tpr_at_1pct_fpr, max_class_auc)
     if shadow_way not in ("masks", "search"):
         raise ConfigError(f"--shadow-way {shadow_way!r}: it is masks or search.")
-    way = "masks" if shadow_way == "masks" else "search"
-    audit = Audit(tuple(attacks.replace(" ", "").split(",")) if attacks else (), shadows, way, jobs)  # type: ignore[arg-type]
+    if optimisation not in get_args(Optimisation):
+        raise ConfigError(f"--optimisation {optimisation!r}: it is one of {', '.join(get_args(Optimisation))}.")
+    names = tuple(attacks.replace(" ", "").split(",")) if attacks else ()
+    audit = Audit(names, shadows, shadow_way, jobs, optimisation)  # type: ignore[arg-type]
     with sink.progress() as progress:
         file, verification = work(
             subject, run=run, config=config, data_source=data, gates=gates, audit=audit, baseline=baseline,

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ArtifactFormat = Literal["onnx", "pte"]
+Optimisation = Literal["none", "basic", "extended", "all"]
+"""How far ONNX Runtime may rewrite a graph when it loads it; what is deployed decides, "all" where nobody chose."""
 
 
 class Session(Protocol):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sctool.domain.artifact import Session
+from sctool.domain.artifact import Optimisation, Session
 from sctool.errors import ArtifactError
 
 
-def open_session(path: Path, *, threads: int = 1) -> Session:
-    """Load `path` in the runtime that executes it. ArtifactError for an unknown suffix or a damaged file."""
+def open_session(path: Path, *, threads: int = 1, optimisation: Optimisation = "all") -> Session:
+    """Load `path` in the runtime that executes it; `optimisation` is for those that rewrite graphs when they load them.
+
+    ArtifactError for an unknown suffix or a damaged file.
+    """
     if path.suffix == ".onnx":
         from sctool.runtimes.onnxruntime import OnnxRuntimeSession
 
-        return OnnxRuntimeSession(path, threads=threads)
+        return OnnxRuntimeSession(path, threads=threads, optimisation=optimisation)
     if path.suffix == ".pte":
         from sctool.runtimes.executorch import ExecuTorchSession
 

@@ -15,7 +15,7 @@ from torch import nn
 from sctool.data.dataset import Dataset
 from sctool.data.source import load_dataset, resolve_split
 from sctool.data.splits import make_split
-from sctool.domain.artifact import Session
+from sctool.domain.artifact import Optimisation, Session
 from sctool.domain.config import Config, load_config
 from sctool.domain.membership import MembershipSplit
 from sctool.errors import ArtifactError, ConfigError
@@ -67,8 +67,9 @@ class Subject:
 
 @contextmanager
 def open_subject(
-    path: str | Path, *, run: Path | None, config: Path | None, data_source: str | None
-) -> Iterator[Subject]:
+    path: str | Path, *, run: Path | None, config: Path | None, data_source: str | None,
+    optimisation: Optimisation = "all",
+) -> Iterator[Subject]:  # fmt: skip
     """What `path` names, open for as long as the block lasts.
 
     A directory is a bundle, whose manifest says which records; for all else `run`, or the `config` that holds the data
@@ -76,7 +77,7 @@ def open_subject(
     """
     place = Path(path)
     if place.is_dir():
-        yield _open_bundle(place, run, data_source)
+        yield _open_bundle(place, run, data_source, optimisation)
         return
     if not place.exists() and ":" in str(path):
         session = CallableSession(load_callable(str(path), what="the model"), reference=str(path))
@@ -90,13 +91,13 @@ def open_subject(
         )
     record = place.with_name(f"{place.name}.verification.json")
     if place.suffix.lower() in MODELS:
-        columns = [_open_file(place.name, place)]
+        columns = [_open_file(place.name, place, optimisation)]
         digest = hashlib.sha256(place.read_bytes()).hexdigest()
         yield _join(columns, {place.name: digest}, {place.name: place}, record, run, config, data_source)
     elif place.suffix.lower() in SUFFIXES:
         with tempfile.TemporaryDirectory(prefix="sctool-") as folder:
             found, foreign = extract_models(place, Path(folder))
-            columns = [_open_file(model.name, model.path) for model in found]
+            columns = [_open_file(model.name, model.path, optimisation) for model in found]
             notes = [f"{name} was NOT verified: no runtime here runs it." for name in foreign]
             artifacts = {model.name: model.sha256 for model in found}
             files = {model.name: model.path for model in found}
@@ -108,18 +109,18 @@ def open_subject(
         )
 
 
-def _open_file(name: str, path: Path, model: ModelKind = "sparse") -> Column:
+def _open_file(name: str, path: Path, optimisation: Optimisation, model: ModelKind = "sparse") -> Column:
     title = f"{name} ({RUNTIME_NAMES[path.suffix.lower()[1:]]})"
-    return Column(title, "artifact", open_session(path), model=model)
+    return Column(title, "artifact", open_session(path, optimisation=optimisation), model=model)
 
 
-def _open_bundle(path: Path, run: Path | None, data_source: str | None) -> Subject:
+def _open_bundle(path: Path, run: Path | None, data_source: str | None, optimisation: Optimisation) -> Subject:
     bundle = open_bundle(path)
     origin = find_run(bundle, run)
     data, split = load_records(bundle, data_source, origin)
     split = _without_canaries(split, origin)
     model = bundle.manifest.model
-    columns = _open_run(origin) + [_open_file(name, path / name, model) for name in bundle.manifest.files]
+    columns = _open_run(origin) + [_open_file(name, path / name, optimisation, model) for name in bundle.manifest.files]
     artifacts = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
     config = origin.config if origin else Config()
     return Subject(columns, data, split, config, origin, artifacts, _list_files(path), path / VERIFICATION)

@@ -12,6 +12,7 @@ import numpy as np
 from sctool import __version__
 from sctool.atomic import write_file, write_json
 from sctool.data.dataset import Dataset
+from sctool.domain.artifact import Optimisation
 from sctool.domain.config import Config, VerifyConfig
 from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import Canaries, MembershipSplit
@@ -43,12 +44,13 @@ QUERIES = 5
 @dataclass(frozen=True)
 class Audit:
     """Which attacks run, and what for. `attacks`: names, or ["all"]; empty: those of the config, and, with shadow
-    models, all that shadow models serve."""
+    models, all that shadow models serve. `optimisation`: ONNX Runtime's level."""
 
     attacks: tuple[str, ...] = ()
     shadows: int = 0
     way: Way = "masks"
     jobs: int = 1
+    optimisation: Optimisation = "all"
 
 
 DEFAULT_AUDIT = Audit()
@@ -79,7 +81,9 @@ def verify(
     record's verdict says "leak".
     """
     before = read_baseline(baseline) if baseline else None
-    with open_subject(path, run=run, config=config, data_source=data_source) as subject:
+    with open_subject(
+        path, run=run, config=config, data_source=data_source, optimisation=audit.optimisation
+    ) as subject:
         limits = (gates or Gates()).over(subject.config.verify)
         verification = _verify(subject, limits, audit, before, progress)
         file = output or subject.record
@@ -147,6 +151,7 @@ def _verify(
         "carried_records": carried,
         "shadows": _describe_shadows(shadows, split, audit),
         "seed": config.compress.seed,
+        "optimisation": audit.optimisation,
         "split_sha256": split.sha256,
         "artifacts": subject.artifacts,
     }
