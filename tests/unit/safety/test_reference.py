@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from sctool.domain.membership import Population, Shadows, Signals
 from sctool.safety.base import score_base
-from sctool.safety.bavaria import VariancePrior, fit_prior, log_predictive
+from sctool.safety.bavaria import VariancePrior, calibrate_bavaria, fit_prior, log_predictive
 from sctool.safety.lira import calibrate_offline, calibrate_online, pool_deviation
 from sctool.safety.reference import log_probability, select
 from sctool.safety.rmia import OFFLINE_FACTORS, calibrate_rmia, choose_factor
@@ -131,6 +132,28 @@ def test_base_is_the_papers() -> None:
         outside = [1 / (1 + math.exp(-v)) for v in margins_of(signals, n, 0, inside=False)]
         expected.append(math.log(1 / (1 + math.exp(-target_margin(signals, n, 0)))) - math.log(np.mean(outside)))
     np.testing.assert_allclose(score_base(signals), expected, rtol=1e-6)
+
+
+def naive_bavaria(fit: Signals, other: Signals, n: int) -> float:
+    total = 0.0
+    for q in range(other.logits.shape[1]):
+        for inside, sign in ((True, 1), (False, -1)):
+            chosen = select(fit.shadows, inside=inside) if fit.shadows else np.zeros((0, 0, 0))
+            prior = fit_prior(chosen[:, :, [q]])
+            values = margins_of(other, n, q, inside=inside)
+            freedom, variance = float(prior.freedom[0]), float(prior.variance[0])
+            mean = sum(values) / len(values)
+            after = freedom + len(values) - 1
+            spread = (freedom * variance + sum((value - mean) ** 2 for value in values)) / after
+            scale = math.sqrt(spread * (1 + 1 / len(values)))
+            total += sign * student.logpdf((target_margin(other, n, q) - mean) / scale, after) - sign * math.log(scale)
+    return total / other.logits.shape[1]
+
+
+def test_bavaria_is_a_ratio_of_predictive_densities() -> None:
+    fit, other = make_signals(1, count=40, shadows=8), make_signals(2, count=10, shadows=8)
+    expected = [naive_bavaria(fit, other, n) for n in range(10)]
+    np.testing.assert_allclose(calibrate_bavaria(fit)(other), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_bavaria_finds_the_prior_that_variances_were_drawn_from() -> None:
