@@ -6,6 +6,7 @@ torch's global generator, which the trainer seeds for each step; what it remembe
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,22 +24,37 @@ class GradientRule(Protocol):
     def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor: ...
 
 
+class ByBatch(ABC):
+    """A rule whose gradient is that of one value of the batch's logits: models with such rules can be trained together."""
+
+    augment: Augmentation | None
+
+    def show(self, x: Tensor, rows: Tensor) -> Batch:
+        """What the model sees of these rows of x [N, ...]: augmented, or as they are."""
+        return self.augment(x[rows]) if self.augment else Batch(x[rows])
+
+    @abstractmethod
+    def weigh(self, logits: Tensor, batch: Batch, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        """The value of logits [B, C] for that batch."""
+
+    def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        batch = self.show(x, rows)
+        return state.backward(self.weigh(state.forward(batch.x), batch, y, rows, epoch))
+
+
 @dataclass(frozen=True)
-class Backpropagate:
+class Backpropagate(ByBatch):
     """The gradient of a loss on the batch, augmented or as it is."""
 
     loss: Loss = field(default_factory=lambda: make_cross_entropy(0.0, 0.0))
     augment: Augmentation | None = None
 
-    def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
-        batch = self.augment(x[rows]) if self.augment else Batch(x[rows])
-        logits = state.forward(batch.x)
-        value = batch.mix(lambda chosen: self.loss(logits, y[chosen], epoch), rows)
-        return state.backward(value)
+    def weigh(self, logits: Tensor, batch: Batch, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        return batch.mix(lambda chosen: self.loss(logits, y[chosen], epoch), rows)
 
 
 @dataclass(frozen=True)
-class Distil:
+class Distil(ByBatch):
     """`hard` * cross-entropy with the labels + (1 - hard) * cross-entropy with a teacher's softened prediction.
 
     teacher: logits [N, C] for the rows of x. hard = 0.5 at temperature 1 is the authors' code; hard = 0 on records
@@ -50,11 +66,8 @@ class Distil:
     temperature: float = 1.0
     augment: Augmentation | None = None
 
-    def __call__(self, state: TrainingState, x: Tensor, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
-        batch = self.augment(x[rows]) if self.augment else Batch(x[rows])
-        logits = state.forward(batch.x)
-        value = batch.mix(lambda chosen: self._objective(logits, y[chosen], self.teacher[chosen]), rows)
-        return state.backward(value)
+    def weigh(self, logits: Tensor, batch: Batch, y: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        return batch.mix(lambda chosen: self._objective(logits, y[chosen], self.teacher[chosen]), rows)
 
     def _objective(self, logits: Tensor, y: Tensor, teacher: Tensor) -> Tensor:
         target = (teacher / self.temperature).softmax(1)

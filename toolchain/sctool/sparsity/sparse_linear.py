@@ -6,6 +6,7 @@ calls of the trainer; within one, a vector of the non-zeros stands in for it.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -34,14 +35,15 @@ class Plan:
     turn: Tensor
     starts_t: Tensor
     columns_t: Tensor
+    shape: tuple[int, int]
 
     def csr(self, values: Tensor) -> Tensor:
         """[O, I] with `values` [n]."""
-        return _csr(self.starts, self.columns, values, self.mask.shape)
+        return _csr(self.starts, self.columns, values, self.shape)
 
     def csr_t(self, values: Tensor) -> Tensor:
         """[I, O], the transpose."""
-        return _csr(self.starts_t, self.columns_t, values[self.turn], self.mask.shape[::-1])
+        return _csr(self.starts_t, self.columns_t, values[self.turn], self.shape[::-1])
 
 
 def make_plan(mask: Tensor) -> Plan:
@@ -50,7 +52,7 @@ def make_plan(mask: Tensor) -> Plan:
     turn = (columns * mask.shape[0] + rows).argsort()
     return Plan(
         mask, rows * mask.shape[1] + columns, _starts(rows, mask.shape[0]), columns.int(), turn,
-        _starts(columns, mask.shape[1]), rows[turn].int(),
+        _starts(columns, mask.shape[1]), rows[turn].int(), (mask.shape[0], mask.shape[1]),
     )  # fmt: skip
 
 
@@ -58,10 +60,19 @@ def _starts(sorted_by: Tensor, count: int) -> Tensor:
     return functional.pad(torch.bincount(sorted_by, minlength=count).cumsum(0), (1, 0)).int()
 
 
-def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    _warn_in_silence()
+    return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+
+
+@functools.cache
+def _warn_in_silence() -> None:
+    """PyTorch says once a process that such tensors are in beta: here, where nobody hears it."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor(
+            torch.zeros(1, dtype=torch.int32), torch.zeros(0, dtype=torch.int32), torch.zeros(0), (0, 0)
+        )
 
 
 class _Multiply(torch.autograd.Function):

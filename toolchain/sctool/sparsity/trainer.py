@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -129,17 +129,22 @@ def train_until(
         while state.step < end:
             seed_noise(x.device, settings.noise_seed + state.step)
             loss = rule(state, x, y, order.rows(state.step), state.step // order.steps_per_epoch)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"The loss became {loss.item()} at step {state.step}.",
-                    hint=f"Lower compress.learning_rate (now {settings.learning_rate}) and check the data's scale.",
-                )
+            check_loss(loss, state.step, settings)
             total += loss
             _update_parameters(state, parameters, settings, parts)
             state.step += 1
         state.model.zero_grad(set_to_none=True)
     apply_masks(state)
     return float(total / max(steps, 1))
+
+
+def check_loss(loss: Tensor, step: int, settings: TrainingSettings) -> None:
+    """TrainingError where the loss of step `step` is not finite."""
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"The loss became {loss.item()} at step {step}.",
+            hint=f"Lower compress.learning_rate (now {settings.learning_rate}) and check the data's scale.",
+        )
 
 
 def _choose_execution(
@@ -174,19 +179,28 @@ def _update_parameters(
 
     The momentum is of the dense gradient where that is known, as Dettmers & Zettlemoyer (2019) grow by it.
     """
-    rate = learning_rate_at(state.step, settings.total_steps, settings.learning_rate, settings.schedule)
     known = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
     names, gradients = list(known), list(known.values())
     values = [parameters[name].data for name in names]
     buffers = [parts[name].momentum if name in parts else state.momenta[name] for name in names]
+    masked = {i: state.masks[name] for i, name in enumerate(names) if name in state.masks and name not in parts}
+    move_parameters(values, gradients, buffers, settings, state.step, masked)
+
+
+def move_parameters(
+    values: list[Tensor], gradients: list[Tensor], buffers: list[Tensor], settings: TrainingSettings, step: int,
+    masks: Mapping[int, Tensor],
+) -> None:  # fmt: skip
+    """SGD with Nesterov momentum and weight decay, in place; `masks`, by the tensors' numbers, hold the step back.
+    `gradients` are spent."""
+    rate = learning_rate_at(step, settings.total_steps, settings.learning_rate, settings.schedule)
     with torch.no_grad():
         torch._foreach_add_(gradients, values, alpha=settings.weight_decay)
         torch._foreach_mul_(buffers, settings.momentum)
         torch._foreach_add_(buffers, gradients)
         torch._foreach_add_(gradients, buffers, alpha=settings.momentum)
-        for name, gradient in zip(names, gradients, strict=True):
-            if name in state.masks and name not in parts:
-                gradient.mul_(state.masks[name])
+        for number, mask in masks.items():
+            gradients[number].mul_(mask)
         torch._foreach_sub_(values, gradients, alpha=rate)
 
 

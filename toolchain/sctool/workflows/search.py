@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from sctool.domain.selection import create_ranking, extend_front
 from sctool.sparsity.losses import LossSpec, parse_loss
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.rules import Backpropagate, GradientRule
+from sctool.sparsity.stacked import Lane, train_lanes
 from sctool.sparsity.topology import Masks
 from sctool.sparsity.trainer import TrainingSettings, TrainingState, train_until
 from sctool.workflows.experiment import DENSE_ORDER, SPARSE_ORDER, Experiment
@@ -29,6 +30,8 @@ from sctool.workflows.training import count_steps, create_order, create_rule, tr
 
 SLICE = 25
 """Steps between two looks at the clock."""
+UNBROKEN = 2**62
+"""Where nobody looks at it."""
 Save = Callable[["SearchState", bool], None]
 
 
@@ -119,19 +122,34 @@ def run_search(
 
 
 def train_stretches(
-    experiment: Experiment, state: SearchState, masks: Masks, stretches: list[tuple[LossSpec, int]], *,
+    members: Sequence[tuple[Experiment, SearchState]], masks: Masks, stretches: list[tuple[LossSpec, int]], *,
     skip_dense: bool = False,
 ) -> None:  # fmt: skip
-    """Train the trunk of a fresh `state` at `masks`, which stay: with each loss until its step, schedules as in a run."""
-    machine = _Machine(experiment, state, ignore_progress, lambda *_: None)
-    if not skip_dense:
-        machine.train_dense()
-    from_dense = experiment.config.compress.start == "dense"
-    state.trunk = start_from_dense(experiment, state.dense, masks) if from_dense else start_random(experiment, masks)
-    machine.train_teachers()
+    """Train the trunk of each fresh state at `masks`, which stay: with each loss until its step, schedules as in a run.
+
+    Trunks train as one program where they can; their dense models and teachers one by one before.
+    """
+    for experiment, state in members:
+        machine = _Machine(experiment, state, ignore_progress, lambda *_: None, slice_steps=UNBROKEN)
+        if not skip_dense:
+            machine.train_dense()
+        from_dense = experiment.config.compress.start == "dense"
+        state.trunk = (
+            start_from_dense(experiment, state.dense, masks) if from_dense else start_random(experiment, masks)
+        )
+        machine.train_teachers()
     for loss, end in stretches:
-        state.loss = loss
-        machine.train_trunk(end, "search", "shadow model")
+        train_lanes([_make_lane(experiment, state, loss) for experiment, state in members], end)
+        for _, state in members:
+            state.loss = loss
+
+
+def _make_lane(experiment: Experiment, state: SearchState, loss: LossSpec) -> Lane:
+    """The trunk's training with `loss`."""
+    x, y = training_records(experiment, SPARSE_ORDER)
+    settings = experiment.settings(count_steps(experiment.config.compress), loss)
+    rule = create_rule(experiment, loss, state.dense, state.soft)
+    return Lane(state.trunk, x, y, settings, create_order(experiment, SPARSE_ORDER), rule)
 
 
 def _try_augmentations(experiment: Experiment, proposals: list[Proposal]) -> None:
@@ -146,9 +164,11 @@ def _try_augmentations(experiment: Experiment, proposals: list[Proposal]) -> Non
 
 
 class _Machine:
-    def __init__(self, experiment: Experiment, state: SearchState, progress: Progress, save: Save) -> None:
+    def __init__(
+        self, experiment: Experiment, state: SearchState, progress: Progress, save: Save, slice_steps: int = SLICE
+    ) -> None:
         self._experiment, self._state = experiment, state
-        self._progress, self._save = progress, save
+        self._progress, self._save, self._slice_steps = progress, save, slice_steps
         self._config = experiment.config.compress
         self._proposals = parse_proposals(self._config)
         _try_augmentations(experiment, self._proposals)
@@ -250,7 +270,7 @@ class _Machine:
         while state.step < end:
             self._progress(state.step, end, what)
             began = time.perf_counter()
-            train_until(state, x, y, settings, min(end, state.step + SLICE), order, rule)
+            train_until(state, x, y, settings, min(end, state.step + self._slice_steps), order, rule)
             self._state.seconds[clock] += time.perf_counter() - began
             self._save(self._state, state.step == end and clock != "teachers")
 

@@ -19,9 +19,11 @@ from sctool.errors import ArtifactError, DataError, TrainingError
 from sctool.runtimes.eager import EagerSession
 from sctool.safety.statistics import margin
 from sctool.sparsity.order import mix_seed
+from sctool.sparsity.stacked import suits_stacking
+from sctool.sparsity.trainer import TrainingState, answer_sparsely
 from sctool.workflows.experiment import Experiment, prepare_experiment
 from sctool.workflows.progress import Progress, ignore_progress
-from sctool.workflows.run_directory import MASKS, Run, read_run, read_split, read_tensors
+from sctool.workflows.run_directory import MASKS, Run, load_run_model, read_run, read_split, read_tensors
 from sctool.workflows.search import run_search, start_search, train_stretches
 from sctool.workflows.shadow_plan import SHADOW_SEED, deal_in, identify, make_shadow_split, plan_pool, read_stretches
 from sctool.workflows.side_by_side import end_with
@@ -34,17 +36,24 @@ Way = Literal["masks", "search"]
 FEWEST = 4
 
 
+TOGETHER = 4
+"""Shadow models that are trained as one program where they can be: more of them no longer fit the caches."""
+
+
 @dataclass(frozen=True)
 class _Task:
-    """Shadow model `number` of `count`, of the run at `run`; its answers go to `file`."""
+    """Shadow models `numbers` of `count`, of the run at `run`; the answers of each go to its file in `folder`."""
 
     run: Path
-    number: int
+    numbers: tuple[int, ...]
     count: int
     queries: int
     way: Way
     dense: bool
-    file: Path
+    folder: Path
+
+    def file(self, number: int) -> Path:
+        return self.folder / f"{number:04d}.npz"
 
 
 def train_shadows(
@@ -66,18 +75,27 @@ def train_shadows(
     split = read_split(run)
     pool = plan_pool(split, run.config.compress.seed)
     folder = run.path / FOLDER / identify(run, pool, count, queries, way)[:16]
-    tasks = [_Task(run.path.absolute(), k, count, queries, way, dense, folder / f"{k:04d}.npz") for k in range(count)]
+    together = min(TOGETHER, count // 2) if way == "masks" and _suit_stacking(run) else 1
+    numbers = [tuple(range(first, min(first + together, count))) for first in range(0, count, together)]
+    tasks = [_Task(run.path.absolute(), some, count, queries, way, dense, folder) for some in numbers]
     missing = [task for task in tasks if not _is_done(task)]
-    progress(count - len(missing), count, "training shadow models")
-    for number, _ in enumerate(_run_all(missing, jobs), count - len(missing) + 1):
-        progress(number, count, "training shadow models")
+    done = count - sum(len(task.numbers) for task in missing)
+    progress(done, count, "training shadow models")
+    for trained in _run_all(missing, jobs):
+        done += trained
+        progress(done, count, "training shadow models")
     is_in = np.zeros((count, len(pool.asked)), np.bool_)
     is_in[:, np.searchsorted(pool.asked, pool.rows)] = deal_in(pool, count, run.config.compress.seed)
-    answers = [_read(task) for task in tasks]
+    answers = [_read(task.file(number)) for task in tasks for number in task.numbers]
     return {
         kind: ShadowAnswers(pool.asked, np.stack([each[kind] for each in answers]), is_in, pool.population)
         for kind in (["sparse", "dense"] if dense else ["sparse"])
     }
+
+
+def _suit_stacking(run: Run) -> bool:
+    masks = {name: mask.bool() for name, mask in read_tensors(run.path / MASKS).items()}
+    return suits_stacking(load_run_model(run), masks)
 
 
 def _run_all(tasks: list[_Task], jobs: int) -> Any:
@@ -104,29 +122,39 @@ def _train_apart(task: _Task, parent: int) -> int:
 
 
 def _train(task: _Task) -> int:
-    """Train one shadow model and write its answers: margins [P + Z, Q] by kind."""
+    """Train the task's shadow models and write the answers of each: margins [P + Z, Q] by kind. Returns how many."""
     torch.set_num_threads(1)
     run, experiment = _open(task.run)
     pool = plan_pool(experiment.split, run.config.compress.seed)
-    is_in = deal_in(pool, task.count, run.config.compress.seed)[task.number]
-    own = _make_experiment(experiment, make_shadow_split(pool, is_in, experiment.split, task.number), task.number)
-    state, skip_dense = start_search(own), not (task.dense or needs_dense(own.config.compress))
+    is_in = deal_in(pool, task.count, run.config.compress.seed)
+    members = []
+    for number in task.numbers:
+        split = make_shadow_split(pool, is_in[number], experiment.split, number)
+        own = _make_experiment(experiment, split, number)
+        members.append((own, start_search(own)))
+    skip_dense = not (task.dense or needs_dense(run.config.compress))
     if task.way == "search":
-        state = run_search(own, state, ignore_progress, lambda *_: None, skip_dense=skip_dense)
+        for own, state in members:
+            run_search(own, state, ignore_progress, lambda *_: None, skip_dense=skip_dense)
     else:
         masks = {name: mask.bool() for name, mask in read_tensors(run.path / MASKS).items()}
-        train_stretches(own, state, masks, [(s.loss, s.end) for s in read_stretches(run)], skip_dense=skip_dense)
-    models = {"sparse": state.result.model} | ({"dense": state.dense.model} if task.dense else {})
-    x, y = own.data.x[pool.asked], own.data.y[pool.asked]
-    content = io.BytesIO()
-    answers: dict[str, Any] = {kind: _answer(model, x, y, task.queries) for kind, model in models.items()}
-    np.savez(content, **answers)
-    write_file(task.file, content.getvalue())
-    return task.number
+        train_stretches(members, masks, [(s.loss, s.end) for s in read_stretches(run)], skip_dense=skip_dense)
+    for number, (own, state) in zip(task.numbers, members, strict=True):
+        if _is_there(task, number):
+            continue
+        states = {"sparse": state.result} | ({"dense": state.dense} if task.dense else {})
+        x, y = own.data.x[pool.asked], own.data.y[pool.asked]
+        content = io.BytesIO()
+        answers: dict[str, Any] = {kind: _answer(trained, x, y, task.queries) for kind, trained in states.items()}
+        np.savez(content, **answers)
+        write_file(task.file(number), content.getvalue())
+    return len(members)
 
 
-def _answer(model: torch.nn.Module, x: NDArray[np.float32], y: NDArray[np.int64], queries: int) -> NDArray[np.float64]:
-    logits = ask(EagerSession(model.eval()), x, queries)
+def _answer(state: TrainingState, x: NDArray[np.float32], y: NDArray[np.int64], queries: int) -> NDArray[np.float64]:
+    """Margins [N, Q]."""
+    with answer_sparsely(state) as model:
+        logits = ask(EagerSession(model), x, queries)
     return np.stack([margin(logits[:, q], y) for q in range(queries)], axis=1)
 
 
@@ -146,14 +174,17 @@ def _make_experiment(experiment: Experiment, split: Any, number: int) -> Experim
 
 
 def _is_done(task: _Task) -> bool:
-    if not task.file.is_file():
-        return False
-    return not task.dense or "dense" in _read(task)
+    return all(_is_there(task, number) for number in task.numbers)
 
 
-def _read(task: _Task) -> dict[str, NDArray[np.float64]]:
+def _is_there(task: _Task, number: int) -> bool:
+    file = task.file(number)
+    return file.is_file() and (not task.dense or "dense" in _read(file))
+
+
+def _read(file: Path) -> dict[str, NDArray[np.float64]]:
     try:
-        with np.load(task.file, allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             return {kind: np.asarray(arrays[kind], dtype=np.float64) for kind in arrays.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"Cannot read {task.file}: {error}.", hint="Remove it: it is made again.") from error
+        raise ArtifactError(f"Cannot read {file}: {error}.", hint="Remove it: it is made again.") from error
