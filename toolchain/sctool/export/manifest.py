@@ -52,6 +52,8 @@ class LayerEntry(_Record):
     dense_bytes: int
     stored_bytes: int
     codec: str
+    values: str = "float32"
+    why: str = ""
 
 
 class ParityEntry(_Record):

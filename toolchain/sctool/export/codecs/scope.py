@@ -1,0 +1,65 @@
+"""Where the parts of one tensor's storage are collected: initialisers, decoding nodes, and the shapes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+COMMON = "sctool/"
+"""Names of constants that all tensors of a file share begin so."""
+
+
+@dataclass
+class Scope:
+    """Everything is named TENSOR/..., so that a viewer groups it; the last node's output is called as the tensor was.
+
+    `shapes` holds what shape inference cannot know: ONNX Runtime folds no node whose output's shape is open.
+    """
+
+    tensor: str
+    initialisers: list[onnx.TensorProto] = field(default_factory=list)
+    sparse_initialisers: list[onnx.SparseTensorProto] = field(default_factory=list)
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    shapes: list[onnx.ValueInfoProto] = field(default_factory=list)
+
+    def constant(self, suffix: str, array: NDArray[Any]) -> str:
+        """Store `array`; its name."""
+        name = f"{self.tensor}/{suffix}"
+        self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def common(self, array: NDArray[Any]) -> str:
+        """A small constant that other tensors' decoders use too; its name says what it holds."""
+        shape = "x".join(map(str, array.shape)) or "scalar"
+        name = f"{COMMON}{array.dtype}_{shape}_{'_'.join(map(str, array.ravel().tolist()))}"
+        if all(tensor.name != name for tensor in self.initialisers):
+            self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        return name
+
+    def add(self, operator: str, inputs: Sequence[str], *, output: str = "", **attributes: Any) -> str:
+        """Append a node and return the name of its output."""
+        label = f"{self.tensor}/{operator}_{len(self.nodes)}"
+        output = output or label
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], label, **attributes))
+        return output
+
+    def state_shape(self, name: str, dtype: np.dtype[Any] | type, shape: Sequence[int]) -> None:
+        """Write down the shape of `name`."""
+        self.shapes.append(helper.make_tensor_value_info(name, onnx_type(dtype), list(shape)))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the tensor's own constants; those that all tensors share are not counted here."""
+        own = sum(len(t.raw_data) for t in self.initialisers if not t.name.startswith(COMMON))
+        return own + sum(sparse.ByteSize() for sparse in self.sparse_initialisers)
+
+
+def onnx_type(dtype: np.dtype[Any] | type) -> int:
+    """ONNX's number of a numpy dtype."""
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
