@@ -209,7 +209,16 @@ class SafetyConfig(Section):
 
 class ExportConfig(Section):
     target: str = "android"
-    codec: Literal["auto", "gap8", "dense"] = "auto"
+    codec: Literal["auto", "small", "fast", "ort", "dense", "rice", "pfor", "gap8", "bitmask", "coo"] = Field(
+        "auto",
+        description="auto: the smallest within load_budget; small; fast: to load; ort: for .ort files; or one codec.",
+    )
+    values: Literal["float32", "float16", "int8", "codebook256", "codebook16"] = Field(
+        "float32", description="How model.onnx stores its values; all but float32 round them."
+    )
+    load_budget: Annotated[float, Field(ge=1)] = Field(
+        2.0, description="With codec = auto: estimated CPU time of loading, in multiples of the dense model's."
+    )
     max_batch: Count = 256
     parity_max_abs_error: Annotated[float, Field(gt=0)] = 1e-4
     parity_min_top1_agreement: UnitInterval = 1.0

@@ -9,6 +9,7 @@ from torch import nn
 from sctool.errors import ExportError
 from sctool.quiet import silence
 
+
 def export_onnx(model: nn.Module, example: torch.Tensor, *, max_batch: int) -> onnx.ModelProto:
     """Dense ONNX of `model` for input [B, ...] like `example` [2, ...], 1 <= B; input "input", output "logits".
 

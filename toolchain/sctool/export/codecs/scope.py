@@ -13,6 +13,8 @@ from onnx import helper, numpy_helper
 
 COMMON = "sctool/"
 """Names of constants that all tensors of a file share begin so."""
+_FRAME = 4
+"""Tag and length that protobuf writes before each part."""
 
 
 @dataclass
@@ -44,8 +46,9 @@ class Scope:
 
     def add(self, operator: str, inputs: Sequence[str], *, output: str = "", **attributes: Any) -> str:
         """Append a node and return the name of its output."""
-        label = f"{self.tensor}/{operator}_{len(self.nodes)}"
-        output = output or label
+        number = len(self.nodes)
+        output = output or f"{self.tensor}/{number}"
+        label = f"{self.tensor}/{operator}_{number}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], label, **attributes))
         return output
 
@@ -55,9 +58,10 @@ class Scope:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the tensor's own constants; those that all tensors share are not counted here."""
-        own = sum(len(t.raw_data) for t in self.initialisers if not t.name.startswith(COMMON))
-        return own + sum(sparse.ByteSize() for sparse in self.sparse_initialisers)
+        """Bytes of all this in a file: constants, nodes and shapes with their names, but not what all tensors share."""
+        own = [tensor for tensor in self.initialisers if not tensor.name.startswith(COMMON)]
+        parts = (*own, *self.sparse_initialisers, *self.nodes, *self.shapes)
+        return sum(part.ByteSize() + _FRAME for part in parts)
 
 
 def onnx_type(dtype: np.dtype[Any] | type) -> int:
