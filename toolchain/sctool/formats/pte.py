@@ -171,13 +171,13 @@ def _read_delegate(entry: Table, data: _Data) -> Delegate:
         raise ValueError(f"delegate {backend[:40]!r} has no data")
     payload = data.payload(reference.number(0, "b"), reference.number(1))
     constants = read_constants(payload) if backend == BACKEND else []
-    return Delegate(backend, len(payload), [_find(constant, payload, data) for constant in constants])
+    return Delegate(backend, len(payload), [_find(constant, data) for constant in constants])
 
 
-def _find(constant: Constant, payload: memoryview, data: _Data) -> Weight:
+def _find(constant: Constant, data: _Data) -> Weight:
     block: memoryview | None
     if not constant.key:
-        block = payload[constant.offset : constant.offset + constant.size]
+        block = constant.data
     elif constant.key in data.named:
         block = data.segment(data.named[constant.key])
         if len(block) < constant.size:

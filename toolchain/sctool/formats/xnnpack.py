@@ -20,11 +20,11 @@ _MAX_DIMS = 8
 
 @dataclass(frozen=True)
 class Constant:
-    """`key`: its name in the program's or data file's named data, or "" where the bytes lie in the payload itself, at
-    `offset`. `size` in bytes. `role`: the layer and what of it, such as "linear weight"; "constant" where unknown."""
+    """`key`: its name in the program's or data file's named data, or "" where the payload itself holds it: `data`. `size`
+    in bytes. `role`: the layer and what of it, such as "linear weight"; "constant" where unknown."""
 
     key: str
-    offset: int
+    data: memoryview | None
     size: int
     dtype: str
     shape: tuple[int, ...]
@@ -33,8 +33,9 @@ class Constant:
 
 def read_constants(payload: memoryview) -> list[Constant]:
     """The constants of an XNNPACK payload, in the order of its values. ValueError on damage."""
-    graph, base, extent = _open(payload)
-    stored = [(t.number(0, "Q"), t.number(1, "Q"), t.text(2)) for t in graph.tables(8)]
+    graph, own = _open(payload)
+    stored = [_locate(entry, own) for entry in graph.tables(8)]
+    stored = stored or [("", block, len(block)) for block in (entry.data(0) for entry in graph.tables(6))]
     roles = _read_roles(graph)
     found = []
     for value in graph.tables(2):
@@ -45,27 +46,33 @@ def read_constants(payload: memoryview) -> list[Constant]:
         index = tensor.number(3)
         if index == 0:
             continue
-        offset, size, key = stored[index]
-        if not key and offset + size > extent:
-            raise ValueError("a constant leaves its payload")
+        key, data, size = stored[index]
         shape = tuple(tensor.numbers(2, "I"))
         if len(shape) > _MAX_DIMS:
             raise ValueError(f"a constant of {len(shape)} dimensions")
         role = roles.get(tensor.number(6), "constant")
-        found.append(
-            Constant(key, 0 if key else base + offset, size, _TYPES.get(tensor.number(0, "h"), "?"), shape, role)
-        )
+        found.append(Constant(key, data, size, _TYPES.get(tensor.number(0, "h"), "?"), shape, role))
     return found
 
 
-def _open(payload: memoryview) -> tuple[Table, int, int]:
-    """The graph, and where the payload's own constant data begin and how many there are."""
+def _locate(entry: Table, own: memoryview) -> tuple[str, memoryview | None, int]:
+    """(key, bytes in the payload's `own` constant data where there is no key, size) of a constant."""
+    offset, size, key = entry.number(0, "Q"), entry.number(1, "Q"), entry.text(2)
+    if key:
+        return key, None, size
+    if offset + size > len(own):
+        raise ValueError("a constant leaves its payload")
+    return "", own[offset : offset + size], size
+
+
+def _open(payload: memoryview) -> tuple[Table, memoryview]:
+    """The graph, and the constant data that the payload holds itself."""
     if bytes(payload[4:8]) != b"XH00":
-        return Buffer(payload).root(), 0, len(payload)
+        return Buffer(payload).root(), payload[:0]
     start, size, base, extent = struct.unpack_from("<IIIQ", payload, 10)
     if start + size > len(payload) or base + extent > len(payload):
         raise ValueError("the header of an XNNPACK payload does not fit its size")
-    return Buffer(payload[start : start + size]).root(), base, extent
+    return Buffer(payload[start : start + size]).root(), payload[base : base + extent]
 
 
 def _read_roles(graph: Table) -> dict[int, str]:
