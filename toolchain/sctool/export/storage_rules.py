@@ -36,6 +36,11 @@ ORT_SPARSE_INITIALISER = StorageRule(
     "ort-sparse-initialiser", "sparse", "dense",
     "ONNX Runtime turns a sparse_initializer into a dense tensor when it reads the model",
 )  # fmt: skip
+ORT_QUANTISED = StorageRule(
+    "ort-quantised-dense", "dense", "dense",
+    "its 8-bit numbers are stored whole, zeros and all, and DequantizeLinear stays in the graph for the quantised kernels, "
+    "which are dense",
+)  # fmt: skip
 ORT_DENSE = StorageRule("ort-dense", "dense", "dense", "its initialisers are dense tensors, zeros and all")
 XNNPACK = StorageRule(
     "xnnpack-dense-constants", "dense", "dense",
