@@ -23,6 +23,7 @@ from sctool.cli.options import (
     RunPath,
 )
 from sctool.cli.output import Output
+from sctool.cli.password import read_key
 from sctool.errors import BudgetExceeded, ConfigError, VerificationFailed
 
 
@@ -71,7 +72,11 @@ def compress(
     sink.result({"run": str(folder), **summary}, lambda out: render.draw_compress(out, summary, str(folder)))
 
 
-@example("sctool export runs/digits --target android", "sctool export runs/digits --target host --output bundle")
+@example(
+    "sctool export runs/digits --target android",
+    "sctool export runs/digits --target host --output bundle",
+    "sctool export runs/digits --sign release.key --overwrite",
+)
 @guarded
 def export(
     run: RunPath,
@@ -82,6 +87,9 @@ def export(
         Path | None, typer.Option("--output", "-o", help="Bundle directory; default RUN/bundles/TARGET.")
     ] = None,
     overwrite: Overwrite = False,
+    sign: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY", help="Sign the bundle with this secret key of minisign's.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -90,8 +98,9 @@ def export(
     from sctool.workflows.export import export as work
 
     sink = Output(as_json=as_json, quiet=quiet)
+    key = read_key(sign) if sign else None
     with sink.progress() as progress:
-        folder, manifest = work(run, target=target, output=output, overwrite=overwrite, progress=progress)
+        folder, manifest = work(run, target=target, output=output, overwrite=overwrite, key=key, progress=progress)
     sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
 
 
@@ -107,7 +116,8 @@ def verify(
     subject: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="A bundle; a .onnx or .pte; an .apk, .aab, .aar, .ipa or .zip; or module:callable."
+            metavar="WHAT",
+            help="A bundle; a .onnx, .pte or .spte; an .apk, .aab, .aar, .ipa or .zip; or module:callable.",
         ),
     ],
     run: Annotated[
@@ -139,6 +149,9 @@ def verify(
         Path | None, typer.Option("--baseline", help="An earlier bundle or verification.json: leaking more fails.")
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write the verdict as JUnit XML.")] = None,
+    signed_by: Annotated[
+        Path | None, typer.Option("--signed-by", metavar="PUBKEY", help="Refuse a bundle that this key did not sign.")
+    ] = None,
     output: ResultFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -158,7 +171,7 @@ def verify(
     with sink.progress() as progress:
         file, verification = work(
             subject, run=run, config=config, data_source=data, gates=gates, audit=audit, baseline=baseline,
-            output=output, junit=junit, progress=progress,
+            output=output, junit=junit, signed_by=signed_by, progress=progress,
         )  # fmt: skip
     sink.result(_without_curves(verification), lambda out: render.draw_verify(out, verification, str(file)))
     _fail_on_leak(verification)

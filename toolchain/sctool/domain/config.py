@@ -222,6 +222,16 @@ class ExportConfig(Section):
     max_batch: Count = 256
     parity_max_abs_error: Annotated[float, Field(gt=0)] = 1e-4
     parity_min_top1_agreement: UnitInterval = 1.0
+    precisions: list[Literal["float32", "float16", "int8"]] = ["float32"]
+    sparse_package: bool = Field(
+        True, description="Also write .spte: the ExecuTorch model with its weights stored sparse."
+    )
+    float16_max_relative_error: Annotated[float, Field(gt=0)] = Field(
+        0.02, description="Largest error of a logit, as a share of the largest logit; top-1 agreement with float32."
+    )
+    float16_min_top1_agreement: UnitInterval = 0.99
+    int8_max_relative_error: Annotated[float, Field(gt=0)] = 0.3
+    int8_min_top1_agreement: UnitInterval = 0.95
 
 
 class VerifyConfig(Section):

@@ -11,6 +11,12 @@ FILE_LABELS = {
     "gzip_dense_onnx_bytes": "sparse model with its zeros, gzip -9",
     "onnx_bytes": "shipped ONNX, sparse storage",
     "pte_bytes": "shipped ExecuTorch .pte",
+    "spte_bytes": "shipped sparse package .spte",
+    **{
+        f"{precision}_{kind}_bytes": f"shipped {name}, {precision}"
+        for precision in ("float16", "int8")
+        for kind, name in (("pte", "ExecuTorch .pte"), ("spte", "sparse package .spte"))
+    },
 }
 
 

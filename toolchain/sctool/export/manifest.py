@@ -24,13 +24,25 @@ class _Record(BaseModel):
 
 
 class FileEntry(_Record):
+    """`stores`, `computes`: what the file, and the runtime that executes it, do with zeros; `because`: the rule."""
+
     sha256: Sha256
     size_bytes: Annotated[int, Field(ge=0)]
-    format: Literal["onnx", "pte"]
+    format: Literal["onnx", "pte", "spte"]
     runtime: str
     precision: str
     codec: str
     note: str = ""
+    stores: Literal["sparse", "dense", "unknown"] = "unknown"
+    computes: Literal["sparse", "dense", "unknown"] = "unknown"
+    because: str = ""
+
+
+class DocumentEntry(_Record):
+    """A file of the bundle that no runtime executes."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(ge=0)]
 
 
 class TensorEntry(_Record):
@@ -63,6 +75,11 @@ class ParityEntry(_Record):
 
 
 class Manifest(_Record):
+    """docs/manifest.md explains every field; docs/manifest.schema.json is made from this.
+
+    `accuracy`: of the sparse model in PyTorch, on the split's parts `train` and `test`.
+    """
+
     schema_version: Literal[1] = 1
     tool_versions: dict[str, str]
     target: str
@@ -79,6 +96,8 @@ class Manifest(_Record):
     density: float
     sizes: dict[str, int]
     parity: dict[str, ParityEntry]
+    documents: dict[FileName, DocumentEntry] = {}
+    accuracy: dict[str, float] = {}
 
 
 def write_manifest(bundle: Path, manifest: Manifest) -> None:
@@ -107,7 +126,8 @@ def read_manifest(bundle: Path) -> Manifest:
 
 def check_files(bundle: Path, manifest: Manifest) -> None:
     """Hold every file against its size and sha256; ArtifactError naming the first that differs."""
-    for name, entry in manifest.files.items():
+    described: dict[str, FileEntry | DocumentEntry] = {**manifest.files, **manifest.documents}
+    for name, entry in described.items():
         path = bundle / name
         if path.is_symlink() or not path.is_file():
             raise ArtifactError(f"{path} is missing or not a regular file.", hint=AGAIN)

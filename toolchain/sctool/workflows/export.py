@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from sctool import __version__
 from sctool.atomic import new_directory, refuse_existing, write_file
 from sctool.data.source import load_dataset
+from sctool.domain.config import ExportConfig
 from sctool.domain.target import load_target
 from sctool.errors import ArtifactError, ExportError
-from sctool.export.executorch import export_pte
 from sctool.export.fold import fold_batch_norm
 from sctool.export.manifest import FILE as MANIFEST
 from sctool.export.manifest import (
+    DocumentEntry,
     FileEntry,
     LayerEntry,
     Manifest,
@@ -27,18 +28,22 @@ from sctool.export.manifest import (
     TensorEntry,
     write_manifest,
 )
+from sctool.export.model_card import write_model_card
 from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
 from sctool.export.parity import compare_logits
+from sctool.export.sbom import write_sbom
+from sctool.export.signature import SigningKey
 from sctool.export.sizes import gzip_size
+from sctool.export.storage_rules import ORT_DENSE, ORT_FOLDS
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
+from sctool.workflows.executorch_files import describe_file, write_executorch
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.run_directory import DENSE, MASKS, Run, load_run_model, read_run, read_split, read_tensors
 
 PARITY_RECORDS = 512
 ANY_BATCH = 2**20
-ONNX_FILE, PTE_FILE = "model.onnx", "model.pte"
-PTE_NOTE = "XNNPACK stores and computes dense weights by its design: this file is as large as the dense model's"
+ONNX_FILE = "model.onnx"
 ONNX_NOTE = "stored sparse, computed dense: ONNX Runtime unfolds the weights when it loads the file"
 
 
@@ -48,9 +53,11 @@ def export(
     target: str | None = None,
     output: Path | None = None,
     overwrite: bool = False,
+    key: SigningKey | None = None,
     progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:
-    """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest.
+    """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest; with a `key`,
+    sign it.
 
     Raises ArtifactError for a damaged run, ConfigError for an unknown target, and ExportError where a model cannot be
     exported or where a written file, loaded again, does not answer as eager PyTorch does. Same run, same bytes.
@@ -74,23 +81,31 @@ def export(
         dense_bytes = _dense_baseline_bytes(run, example)
         write_file(staging / ONNX_FILE, serialise_onnx(sparse))
         progress(1, 4, "exporting ExecuTorch")
-        write_file(staging / PTE_FILE, export_pte(folded, example, max_batch=settings.max_batch))
+        executorch = write_executorch(staging, run, folded, example, note)
         progress(2, 4, "comparing with eager")
-        parity = {name: _check_parity(run, staging / name, records, reference) for name in (ONNX_FILE, PTE_FILE)}
+        rule = ORT_FOLDS if any(layer.codec != "dense" for layer in layers) else ORT_DENSE
+        onnx_note = f"{ONNX_NOTE}. {note}".strip()
         files = {
-            ONNX_FILE: _entry(
-                staging / ONNX_FILE, "onnx", "onnxruntime", _codecs(layers), f"{ONNX_NOTE}. {note}".strip()
-            ),
-            PTE_FILE: _entry(staging / PTE_FILE, "pte", "executorch+xnnpack", "dense", f"{PTE_NOTE}. {note}".strip()),
+            ONNX_FILE: describe_file(staging / ONNX_FILE, "onnx", "onnxruntime", _codecs(layers), onnx_note, rule),
+            **executorch,
+        }
+        parity = {
+            name: _check_parity(run, staging / name, entry.precision, records, reference)
+            for name, entry in files.items()
         }
         sizes = {
             "dense_onnx_bytes": len(dense_bytes),
             "gzip_dense_onnx_bytes": gzip_size(serialise_onnx(unpacked)),
             "onnx_bytes": files[ONNX_FILE].size_bytes,
-            "pte_bytes": files[PTE_FILE].size_bytes,
+            **{_size_key(name): entry.size_bytes for name, entry in executorch.items()},
         }
         manifest = _manifest(run, device_target.name, files, layers, sizes, parity, reference.shape[1])
+        sbom = write_sbom(staging, manifest)
+        manifest = manifest.model_copy(update={"documents": {sbom: _document(staging / sbom)}})
         write_manifest(staging, manifest)
+        write_model_card(staging, manifest, None)
+        if key:
+            key.sign(staging, manifest)
         progress(4, 4, "exported")
     return folder, manifest.model_dump(mode="json")
 
@@ -121,29 +136,44 @@ def _dense_baseline_bytes(run: Run, example: torch.Tensor) -> bytes:
     return serialise_onnx(export_onnx(folded, example, max_batch=ANY_BATCH))
 
 
-def _check_parity(run: Run, path: Path, records: NDArray[np.float32], reference: NDArray[np.float32]) -> ParityEntry:
-    settings = run.config.export
+def _check_parity(
+    run: Run, path: Path, precision: str, records: NDArray[np.float32], reference: NDArray[np.float32]
+) -> ParityEntry:
+    max_abs_error, min_top1_agreement = parity_gate(run.config.export, precision, reference)
     parity = compare_logits(reference, open_session(path).run(records))
-    if not parity.holds(settings.parity_max_abs_error, settings.parity_min_top1_agreement):
+    if not parity.holds(max_abs_error, min_top1_agreement):
         raise ExportError(
             f"{path.name} lost parity with eager on {parity.records} records: max abs error {parity.max_abs_error:.3g} "
-            f"(limit {settings.parity_max_abs_error:g}), top-1 agreement {parity.top1_agreement:.4f} "
-            f"(limit {settings.parity_min_top1_agreement:g}).",
+            f"(limit {max_abs_error:.3g}), top-1 agreement {parity.top1_agreement:.4f} "
+            f"(limit {min_top1_agreement:g}).",
             hint="Nothing was written; try export.codec = 'dense' to see which step changes the answers.",
         )
     return ParityEntry(**vars(parity))
 
 
+def parity_gate(settings: ExportConfig, precision: str, reference: NDArray[np.float32]) -> tuple[float, float]:
+    """(largest absolute error of a logit, least top-1 agreement) for logits `reference` [N, C]; the settings of a lower
+    precision are shares of the largest logit."""
+    largest = float(np.abs(reference).max())
+    if precision == "float16":
+        return settings.float16_max_relative_error * largest, settings.float16_min_top1_agreement
+    if precision == "int8":
+        return settings.int8_max_relative_error * largest, settings.int8_min_top1_agreement
+    return settings.parity_max_abs_error, settings.parity_min_top1_agreement
+
+
+def _size_key(name: str) -> str:
+    """ "model.int8.pte" -> "int8_pte_bytes", "model.spte" -> "spte_bytes"."""
+    return "_".join([*name.split(".")[1:], "bytes"])
+
+
+def _document(path: Path) -> DocumentEntry:
+    content = path.read_bytes()
+    return DocumentEntry(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+
+
 def _codecs(layers: list[LayerEntry]) -> str:
     return "+".join(sorted({layer.codec for layer in layers}))
-
-
-def _entry(path: Path, kind: Any, runtime: str, codec: str, note: str) -> FileEntry:
-    content = path.read_bytes()
-    return FileEntry(
-        sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), format=kind, runtime=runtime,
-        precision="float32", codec=codec, note=note,
-    )  # fmt: skip
 
 
 def _manifest(
@@ -154,7 +184,7 @@ def _manifest(
     return Manifest(
         tool_versions={
             "sctool": __version__,
-            **{n: version(n) for n in ("torch", "onnx", "onnxruntime", "executorch")},
+            **{n: version(n) for n in ("torch", "torchao", "onnx", "onnxruntime", "executorch")},
         },
         target=target,
         run_sha256=run.sha256,
@@ -170,4 +200,5 @@ def _manifest(
         density=run.summary["density"],
         sizes=sizes,
         parity=parity,
+        accuracy={part: float(run.summary["sparse"][f"{part}_accuracy"]) for part in ("train", "test")},
     )
