@@ -46,7 +46,9 @@ def build(quantised: Quantised, positions: str, values: str, opset: int | None =
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset or needed)], ir_version=8)
 
 
-def run(model: onnx.ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1, save: Path | None = None) -> NDArray[Any]:
+def run(
+    model: onnx.ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1, save: Path | None = None
+) -> NDArray[Any]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
@@ -102,7 +104,9 @@ def test_the_checker_passes_and_the_opset_is_the_lowest(positions: str, values: 
     assert quantised is not None
     if positions == "coo":
         onnx.checker.check_model(build(quantised, positions, values))
-        with pytest.raises(Exception, match="sparse_tensor"):  # the checker's own shape inference does not know sparse initialisers
+        with pytest.raises(
+            Exception, match="sparse_tensor"
+        ):  # the checker's own shape inference does not know sparse initialisers
             onnx.checker.check_model(build(quantised, positions, values), full_check=True)
         return
     onnx.checker.check_model(build(quantised, positions, values), full_check=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from sctool.export.executorch import export_pte
-from sctool.export.passes.batch_norm import fold_batch_norm
 from sctool.export.onnx import export_onnx, serialise_onnx
+from sctool.export.passes.batch_norm import fold_batch_norm
 from sctool.export.sparsify import sparsify_onnx
 from sctool.models.build import ZOO, build_model
 from sctool.runtimes.eager import EagerSession

@@ -229,16 +229,16 @@ def test_existing_outputs_are_refused_and_kept(run_copy: Path) -> None:
 
 def test_parity_is_a_gate(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A codec that loses one weight is caught on what was written, and nothing is left behind."""
-    from sctool.export.codecs import gap8
+    from sctool.export.codecs.values.exact import Exact
 
-    real = gap8.encode_gaps
+    real = Exact.add_lift
 
-    def lossy(flat: Any) -> Any:
-        gaps, values = real(flat)
-        values[np.abs(values).argmax()] = 0
-        return gaps, values
+    def lossy(self: Exact, scope: Any, codes: Any, shape: Any, quantised: Any) -> str:
+        spoilt = codes.copy()
+        spoilt[np.abs(spoilt).argmax()] = 0
+        return real(self, scope, spoilt, shape, quantised)
 
-    monkeypatch.setattr(gap8, "encode_gaps", lossy)
+    monkeypatch.setattr(Exact, "add_lift", lossy)
     done = call("export", run_copy, "-o", run_copy / "lossy")
     assert done.exit_code == 6 and "lost parity" in done.stderr, done.output
     assert not (run_copy / "lossy").exists() and not list(run_copy.glob(".lossy*"))

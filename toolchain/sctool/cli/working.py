@@ -76,6 +76,7 @@ def compress(
     "sctool export runs/digits --target android",
     "sctool export runs/digits --target host --output bundle",
     "sctool export runs/digits --sign release.key --overwrite",
+    "sctool export runs/digits --codec small --dry-run",
 )
 @guarded
 def export(
@@ -87,6 +88,13 @@ def export(
         Path | None, typer.Option("--output", "-o", help="Bundle directory; default RUN/bundles/TARGET.")
     ] = None,
     overwrite: Overwrite = False,
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", help="auto, small, fast, ort, or one codec's name; overrides export.codec."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; show what every codec makes of every layer.")
+    ] = False,
     sign: Annotated[
         Path | None, typer.Option("--sign", metavar="KEY", help="Sign the bundle with this secret key of minisign's.")
     ] = None,
@@ -98,9 +106,13 @@ def export(
     from sctool.workflows.export import export as work
 
     sink = Output(as_json=as_json, quiet=quiet)
+    if dry_run:
+        return _plan(sink, run, codec)
     key = read_key(sign) if sign else None
     with sink.progress() as progress:
-        folder, manifest = work(run, target=target, output=output, overwrite=overwrite, key=key, progress=progress)
+        folder, manifest = work(
+            run, target=target, output=output, overwrite=overwrite, codec=codec, key=key, progress=progress
+        )
     sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
 
 
@@ -264,6 +276,13 @@ def run(
     sink.result(record, draw)
     _fail_on_leak(verification)
     _fail_over_budget(results.profile)
+
+
+def _plan(sink: Output, run: Path, codec: str | None) -> None:
+    from sctool.workflows.export import plan_export
+
+    plan = plan_export(run, codec=codec)
+    sink.result(plan, lambda out: render.draw_plan(out, plan))
 
 
 def _pick(sink: Output, run: Path | None, name: str, output: Path | None, *, overwrite: bool) -> None:

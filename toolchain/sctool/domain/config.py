@@ -219,6 +219,10 @@ class ExportConfig(Section):
     load_budget: Annotated[float, Field(ge=1)] = Field(
         2.0, description="With codec = auto: estimated CPU time of loading, in multiples of the dense model's."
     )
+    passes: list[Literal["fold_constants", "remove_dead_channels", "share_duplicates"]] = Field(
+        ["fold_constants", "remove_dead_channels", "share_duplicates"],
+        description="What is done to the ONNX graph before it is stored; answers stay the same.",
+    )
     max_batch: Count = 256
     parity_max_abs_error: Annotated[float, Field(gt=0)] = 1e-4
     parity_min_top1_agreement: UnitInterval = 1.0

@@ -54,7 +54,7 @@ class TensorEntry(_Record):
 
 
 class LayerEntry(_Record):
-    """One stored tensor of the ONNX file."""
+    """One stored tensor of an ONNX file; `values`: how its values are stored; `why`: what chose the codec."""
 
     name: str
     shape: list[int]
@@ -66,6 +66,17 @@ class LayerEntry(_Record):
     codec: str
     values: str = "float32"
     why: str = ""
+    file: str = "model.onnx"
+
+
+class PassEntry(_Record):
+    """What a pass over the dense ONNX graph took away; FLOPs of one record, dense, two a multiplication."""
+
+    name: str
+    nonzeros_removed: int
+    bytes_removed: int
+    flops_removed: int
+    note: str = ""
 
 
 class ParityEntry(_Record):
@@ -98,6 +109,7 @@ class Manifest(_Record):
     parity: dict[str, ParityEntry]
     documents: dict[FileName, DocumentEntry] = {}
     accuracy: dict[str, float] = {}
+    passes: list[PassEntry] = []
 
 
 def write_manifest(bundle: Path, manifest: Manifest) -> None:

@@ -26,7 +26,7 @@ def export_onnx(model: nn.Module, example: torch.Tensor, *, max_batch: int) -> o
         raise ExportError(_reason("ONNX", error), hint="Simplify the model's forward, or run with --debug.") from error
     assert program is not None
     proto: onnx.ModelProto = program.model_proto
-    _strip_traces(proto)
+    strip_traces(proto)
     return proto
 
 
@@ -34,7 +34,7 @@ def _reason(what: str, error: Exception) -> str:
     return f"Cannot export to {what}: {type(error).__name__}: {' '.join(str(error).split())[:200]}."
 
 
-def _strip_traces(proto: onnx.ModelProto) -> None:
+def strip_traces(proto: onnx.ModelProto) -> None:
     """Remove stack traces and doc strings: they hold this machine's paths, and change the bytes."""
     del proto.metadata_props[:]
     graph = proto.graph

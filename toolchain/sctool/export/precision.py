@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sctool.errors import ExportError
+from sctool.export.onnx import strip_traces
 from sctool.quiet import silence
 
 LARGEST_HALF = 65504.0
@@ -71,11 +72,7 @@ def lower_precision(model: onnx.ModelProto, precision: str, records: Records) ->
             f"Cannot lower the model to {precision}: {type(error).__name__}: {reason}.",
             hint=f"Take {precision!r} out of export.precisions, or run with --debug.",
         ) from error
-    for item in (lowered, lowered.graph):
-        del item.metadata_props[:]
-    for node in lowered.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
+    strip_traces(lowered)
     return lowered
 
 

@@ -192,8 +192,8 @@ class _Residual(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU())
         self.inside = nn.Sequential(
-            nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(), nn.Conv2d(8, 8, 3, padding=1, groups=8),
-            nn.Hardswish(), nn.Conv2d(8, 6, 1),
+            nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Hardswish(), nn.Conv2d(8, 6, 1),
         )  # fmt: skip
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
 
@@ -234,7 +234,7 @@ def test_equal_initialisers_are_shared_and_constants_folded() -> None:
     ]  # fmt: skip
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "g", [value("input", onnx.TensorProto.FLOAT, ["N", 40])], [value("logits", onnx.TensorProto.FLOAT, ["N", 40])],
+        nodes, "g", [value("input", 1, ["N", 40])], [value("logits", 1, ["N", 40])],
         [numpy_helper.from_array(weight, "a"), numpy_helper.from_array(np.ascontiguousarray(weight.T), "b")],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

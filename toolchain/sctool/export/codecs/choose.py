@@ -62,7 +62,9 @@ def choose_codecs(
             ]
             _, tensor, option = max(swaps, key=lambda swap: (swap[0], swap[1], swap[2].positions))
             taken[tensor] = option
-            why[tensor] = f"{smallest[tensor].positions} is smaller, but over the load budget of {load_budget:g} x dense"
+            why[tensor] = (
+                f"{smallest[tensor].positions} is smaller, but over the load budget of {load_budget:g} x dense"
+            )
     return {
         tensor: Choice(option.positions, why[tensor] if option.positions != "dense" or option != smallest[tensor]
                        else "no codec is smaller")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sctool.export.codecs.codec import PositionCodec, Quantised, ValueCodec
 from sctool.export.codecs.scope import Scope
 

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-COMMON = "sctool/"
+COMMON = "common/"
 """Names of constants that all tensors of a file share begin so."""
 _FRAME = 4
 """Tag and length that protobuf writes before each part."""
@@ -38,8 +38,8 @@ class Scope:
 
     def common(self, array: NDArray[Any]) -> str:
         """A small constant that other tensors' decoders use too; its name says what it holds."""
-        shape = "x".join(map(str, array.shape)) or "scalar"
-        name = f"{COMMON}{array.dtype}_{shape}_{'_'.join(map(str, array.ravel().tolist()))}"
+        shape = "x".join(map(str, array.shape)) if array.ndim > 1 else str(array.ndim)
+        name = f"{COMMON}{array.dtype.char}{shape}:{','.join(map(str, array.ravel().tolist()))}"
         if all(tensor.name != name for tensor in self.initialisers):
             self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
@@ -60,7 +60,7 @@ class Scope:
     def stored_bytes(self) -> int:
         """Bytes of all this in a file: constants, nodes and shapes with their names, but not what all tensors share."""
         own = [tensor for tensor in self.initialisers if not tensor.name.startswith(COMMON)]
-        parts = (*own, *self.sparse_initialisers, *self.nodes, *self.shapes)
+        parts: list[Any] = [*own, *self.sparse_initialisers, *self.nodes, *self.shapes]
         return sum(part.ByteSize() + _FRAME for part in parts)
 
 

@@ -51,9 +51,11 @@ class RemoveDeadChannels:
     name = "remove_dead_channels"
 
     def refuses(self, model: onnx.ModelProto) -> str:
-        return "the graph has control flow" if any(
-            a.HasField("g") for node in model.graph.node for a in node.attribute
-        ) else ""
+        return (
+            "the graph has control flow"
+            if any(a.HasField("g") for node in model.graph.node for a in node.attribute)
+            else ""
+        )
 
     def apply(self, model: onnx.ModelProto) -> onnx.ModelProto:
         graph = _Graph(model)
@@ -167,7 +169,7 @@ def _filters(graph: _Graph, node: onnx.NodeProto) -> tuple[NDArray[Any], int] | 
 
 
 def _plain(node: onnx.NodeProto) -> bool:
-    return _attribute(node, "alpha", 1.0) == 1.0 and _attribute(node, "beta", 1.0) == 1.0
+    return bool(_attribute(node, "alpha", 1.0) == 1.0 and _attribute(node, "beta", 1.0) == 1.0)
 
 
 def _shrink(graph: _Graph, node: onnx.NodeProto) -> bool:
@@ -239,7 +241,9 @@ def _reads(graph: _Graph, node: onnx.NodeProto, last: bool, channels: int) -> bo
     if not last or weight.ndim != 2:
         return False
     if node.op_type == "Gemm":
-        bias_fits = len(node.input) < 3 or graph.arrays.get(node.input[2], np.zeros(0)).shape == (_outputs(node, weight),)
+        bias_fits = len(node.input) < 3 or graph.arrays.get(node.input[2], np.zeros(0)).shape == (
+            _outputs(node, weight),
+        )
         return not _attribute(node, "transA", 0) and _plain(node) and bias_fits and _inputs(node, weight) == channels
     return node.op_type == "MatMul" and weight.shape[0] == channels
 
@@ -282,7 +286,7 @@ def _evaluate(graph: _Graph, node: onnx.NodeProto, constant: Vector) -> Vector:
         alone.attribute.extend(node.attribute)
         rest = {name: graph.arrays[name] for name in node.input[1:] if name}
         evaluator = ReferenceEvaluator(alone, opsets={"": graph.opset})
-        result[known] = evaluator.run(None, {"x": constant[known].astype(np.float32), **rest})[0]
+        (result[known],) = evaluator.run(None, {"x": constant[known].astype(np.float32), **rest})
     return result
 
 
@@ -352,7 +356,7 @@ def _ignored(graph: _Graph, reader: _Reader, channels: int) -> NDArray[np.bool_]
     known = reader.seen == 0 if reader.node.op_type == "Conv" and _pads(reader.node) else ~np.isnan(reader.seen)
     if reader.node.op_type == "MatMul" and _find_bias_after(graph, reader.node) is None:
         known = reader.seen == 0
-    return (unread | known).reshape(channels, reader.repeats).all(axis=1)
+    return np.asarray((unread | known).reshape(channels, reader.repeats).all(axis=1))
 
 
 def _columns(graph: _Graph, reader: _Reader) -> NDArray[Any]:

@@ -11,9 +11,7 @@ def count_flops(model: onnx.ModelProto) -> int:
     """Dense FLOPs of one record, two a multiplication, of Conv, Gemm and MatMul; open dimensions count as 1."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     values = (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
-    shapes = {
-        value.name: [max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim] for value in values
-    }
+    shapes = {value.name: [max(dim.dim_value, 1) for dim in value.type.tensor_type.shape.dim] for value in values}
     shapes.update({tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer})
     return sum(_node_flops(node, shapes) for node in inferred.graph.node)
 

@@ -118,9 +118,7 @@ def _answer(model: onnx.ModelProto, sample: NDArray[np.generic]) -> NDArray[np.f
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return np.asarray(session.run(None, {model.graph.input[0].name: sample})[0], dtype=np.float64)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

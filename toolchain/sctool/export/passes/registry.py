@@ -7,6 +7,4 @@ from sctool.export.passes.fold_constants import FoldConstants
 from sctool.export.passes.graph_pass import GraphPass
 from sctool.export.passes.share_duplicates import ShareDuplicates
 
-PASSES: dict[str, GraphPass] = {
-    step.name: step for step in (FoldConstants(), RemoveDeadChannels(), ShareDuplicates())
-}
+PASSES: dict[str, GraphPass] = {step.name: step for step in (FoldConstants(), RemoveDeadChannels(), ShareDuplicates())}

@@ -7,7 +7,6 @@ fail; but it alone stays sparse in a `.ort` file, which minimal builds of ONNX R
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 

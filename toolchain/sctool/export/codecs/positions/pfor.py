@@ -69,7 +69,9 @@ def add_patches(scope: Scope, suffix: str, steps: str, times: Slots, amount: int
         return steps
     gaps = np.diff(where, prepend=0)
     if gaps.max() < 256:
-        listed = scope.add("Cast", [scope.constant(f"{suffix}_gaps", gaps.astype(np.uint8).reshape(1, 1, -1))], to=INT32)
+        listed = scope.add(
+            "Cast", [scope.constant(f"{suffix}_gaps", gaps.astype(np.uint8).reshape(1, 1, -1))], to=INT32
+        )
     else:
         low = scope.constant(f"{suffix}_gaps", (gaps & 255).astype(np.uint8).reshape(1, 1, -1))
         long = np.repeat(np.arange(len(gaps)), gaps >> 8).astype(np.int32).reshape(1, 1, -1)

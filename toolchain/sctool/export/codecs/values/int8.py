@@ -33,6 +33,7 @@ class Int8:
         return min((_quantise_along(tensor, axis) for axis in axes), key=lambda found: _squared_error(tensor, found))
 
     def restore(self, quantised: Quantised) -> NDArray[Any]:
+        assert quantised.scale is not None
         return np.asarray(quantised.codes.astype(np.float32) * quantised.scale)
 
     def add_lift(self, scope: Scope, codes: NDArray[Any], shape: tuple[int, ...], quantised: Quantised) -> str:
