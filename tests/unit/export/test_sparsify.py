@@ -11,7 +11,7 @@ import onnx
 import onnx_ir
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -70,22 +70,28 @@ def test_every_rule_answers_as_the_dense_model_and_is_no_larger(rule: str, densi
     assert layer.stored_bytes <= layer.dense_bytes + 200
 
 
-@pytest.mark.parametrize(("density", "expected"), [(0.05, "rice"), (0.2, "rice"), (0.5, "bitmask"), (1.0, "dense")])
+@pytest.mark.parametrize(
+    ("density", "expected"),
+    [(0.05, "rice+split"), (0.2, "rice+split"), (0.5, "bitmask+split"), (1.0, "dense+split")],
+)
 def test_auto_takes_the_smallest(density: float, expected: str) -> None:
-    packed = sparsify_onnx(make_model(sparse_weight(density, (400, 500))))
+    packed = sparsify_onnx(make_model(sparse_weight(density, (400, 500))), Storage(load_budget=9))
     (layer,), (sizes,) = packed.layers, packed.sizes
-    assert layer.codec == expected == sizes.codec
+    assert f"{layer.codec}+{layer.values}" == expected == sizes.codec
     assert layer.stored_bytes == min(sizes.codec_bytes.values())
-    assert set(sizes.codec_bytes) == set(POSITIONS) - {"coo"}
+    assert set(sizes.codec_bytes) == {f"{p}{v}" for p in set(POSITIONS) - {"coo"} for v in ("", "+split")}
 
 
 def test_within_two_percent_of_the_bound() -> None:
     for density in (0.05, 0.1, 0.2):
-        packed = sparsify_onnx(make_model(sparse_weight(density, (1000, 600))))
+        packed = sparsify_onnx(make_model(sparse_weight(density, (1000, 600))), "rice")
         (sizes,) = packed.sizes
         assert sizes.bound_bytes < packed.layers[0].stored_bytes < 1.02 * sizes.bound_bytes
+        small = sparsify_onnx(make_model(sparse_weight(density, (1000, 600))), "small")
+        assert small.layers[0].stored_bytes < 0.95 * sizes.bound_bytes  # the bound has 32 bits a value
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.data())
 def test_the_bound_is_what_counting_all_masks_gives(size: int, data: st.DataObject) -> None:
     """log2 of the binomial coefficient is at most n H(k / n), and no more than log2(n + 1) under it."""
@@ -112,17 +118,17 @@ def test_auto_gives_up_the_fewest_bytes_for_the_budget() -> None:
     elements = 1_000_000
     dense = SESSION_NS + ELEMENT_NS * elements
     unbounded = choose_codecs(OPTIONS, "auto", elements=elements, load_budget=1 + 18.1e6 / dense)
-    assert {t: c.positions for t, c in unbounded.items()} == {"a": "rice", "b": "rice"}
+    assert {t: c.name for t, c in unbounded.items()} == {"a": "rice", "b": "rice"}
     bounded = choose_codecs(OPTIONS, "auto", elements=elements, load_budget=1 + 11.1e6 / dense)
-    assert {t: c.positions for t, c in bounded.items()} == {"a": "gap8", "b": "rice"}
+    assert {t: c.name for t, c in bounded.items()} == {"a": "gap8", "b": "rice"}
     assert "over the load budget" in bounded["a"].why and bounded["b"].why == "the smallest"
-    assert choose_codecs(OPTIONS, "auto", elements=elements, load_budget=1.0)["a"].positions == "dense"
+    assert choose_codecs(OPTIONS, "auto", elements=elements, load_budget=1.0)["a"].name == "dense"
 
 
 def test_the_other_rules() -> None:
     def taken(rule: str) -> dict[str, str]:
         found = choose_codecs(OPTIONS, rule, elements=10, load_budget=1.0)  # type: ignore[arg-type]
-        return {tensor: choice.positions for tensor, choice in found.items()}
+        return {tensor: choice.name for tensor, choice in found.items()}
 
     assert taken("small") == {"a": "rice", "b": "rice"}
     assert taken("fast") == {"a": "rice", "b": "gap8"}
@@ -130,6 +136,7 @@ def test_the_other_rules() -> None:
     assert taken("gap8") == {"a": "gap8", "b": "gap8"}
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from("abcdef"),
@@ -145,7 +152,7 @@ def test_auto_keeps_the_budget_or_has_nothing_left_to_exchange(
         t: [Option("dense", 1000, 0.0), *{o[0]: Option(*o) for o in found}.values()] for t, found in drawn.items()
     }
     chosen = choose_codecs(options, "auto", elements=1000, load_budget=budget)
-    used = [next(o for o in options[t] if o.positions == c.positions) for t, c in chosen.items()]
+    used = [next(o for o in options[t] if o.name == c.name) for t, c in chosen.items()]
     assert sum(o.load_ns for o in used) <= (budget - 1) * (SESSION_NS + ELEMENT_NS * 1000) + 1e-6
     assert all(o.stored_bytes <= 1000 for o in used)
 
@@ -207,14 +214,16 @@ def test_nodes_are_named_after_their_tensor() -> None:
 @pytest.mark.parametrize("values", VALUES)
 def test_rounded_values_are_smaller(values: str) -> None:
     weight = sparse_weight(0.1)
-    packed = sparsify_onnx(make_model(weight), Storage(values=values))
-    exact = sparsify_onnx(make_model(weight))
+    packed = sparsify_onnx(make_model(weight), Storage("rice", values))
+    exact = sparsify_onnx(make_model(weight), "rice")
     quantised = VALUES[values].quantise(weight)
     assert quantised is not None
     expected = answer(make_model(VALUES[values].restore(quantised)), X)
     np.testing.assert_allclose(answer(packed.proto, X), expected, atol=1e-5)
     assert packed.layers[0].values == values
-    assert (packed.layers[0].stored_bytes < 0.7 * exact.layers[0].stored_bytes) == (values != "float32")
+    share = packed.layers[0].stored_bytes / exact.layers[0].stored_bytes
+    largest = {"float16": 0.65, "int8": 0.5, "codebook256": 0.5, "codebook16": 0.4}
+    assert share <= largest.get(values, 1.05)
 
 
 def test_the_table_holds_what_packers_give() -> None:
@@ -225,7 +234,7 @@ def test_the_table_holds_what_packers_give() -> None:
     assert len(gzip.compress(dense, 9, mtime=0)) == files["dense, gzip -9"]
     assert len(lzma.compress(dense, preset=9)) == files["dense, xz -9"]
     shipped = len(serialise_onnx(packed.proto))
-    assert files["bound"] < files["codec rice"] <= shipped < files["dense, xz -9"] < files["dense, gzip -9"]
+    assert shipped < files["bound"] < files["codec rice"] < files["dense, xz -9"] < files["dense, gzip -9"]
     assert files["dense, zstd -19"] is None or shipped < files["dense, zstd -19"]
-    assert abs(files["codec rice"] - shipped) < 1500 and files["as it ships"] == 7
+    assert abs(files["codec rice+split"] - shipped) < 2500 and files["as it ships"] == 7
     assert [layer["name"] for layer in table["layers"]] == ["layer0.weight"]

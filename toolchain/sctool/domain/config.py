@@ -213,8 +213,8 @@ class ExportConfig(Section):
         "auto",
         description="auto: the smallest within load_budget; small; fast: to load; ort: for .ort files; or one codec.",
     )
-    values: Literal["float32", "float16", "int8", "codebook256", "codebook16"] = Field(
-        "float32", description="How model.onnx stores its values; all but float32 round them."
+    values: Literal["float32", "split", "float16", "int8", "codebook256", "codebook16"] = Field(
+        "float32", description="Of model.onnx; split: exact too, smaller, slower to load; the others round."
     )
     load_budget: Annotated[float, Field(ge=1)] = Field(
         2.0, description="With codec = auto: estimated CPU time of loading, in multiples of the dense model's."

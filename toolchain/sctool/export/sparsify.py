@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from sctool.errors import ExportError
-from sctool.export.codecs.choose import Choice, Option, Rule, choose_codecs
+from sctool.export.codecs.choose import PLAIN, Choice, Option, Rule, choose_codecs
 from sctool.export.codecs.codec import PositionCodec, Quantised, ValueCodec
 from sctool.export.codecs.encode import encode_tensor
 from sctool.export.codecs.registry import POSITIONS, VALUES
@@ -24,6 +24,8 @@ MIN_SIZE = 1024
 MAX_BYTES = 2**30
 """ONNX Runtime folds no larger tensor when it makes a session: it would be decoded at every call."""
 LOAD_BUDGET = 2.0
+SPLIT, SPLIT_RULES = VALUES["split"], ("auto", "small")
+"""Exact like float32 and smaller, but slower to load."""
 TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -66,6 +68,7 @@ class _Weight:
     quantised: Quantised
     reason: str = ""
     encoded: dict[str, Scope] = field(default_factory=dict)
+    options: list[Option] = field(default_factory=list)
 
     @property
     def nnz(self) -> int:
@@ -84,12 +87,13 @@ def sparsify_onnx(dense: onnx.ModelProto, storage: Storage | str = "auto") -> Sp
     candidates = [name for name, codec in POSITIONS.items() if codec.opset <= opset and _offered(name, plan.rule)]
     for weight in weights:
         for name in ["dense"] if weight.reason else candidates:
-            scope = encode_tensor(weight.tensor.name, weight.quantised, POSITIONS[name], weight.values)
-            weight.encoded[name] = scope
-    options = {w.tensor.name: [_weigh(w, n, s) for n, s in w.encoded.items()] for w in weights}
+            _encode(weight, POSITIONS[name], weight.values)
+            if weight.values.name == PLAIN and plan.rule in SPLIT_RULES and opset >= SPLIT.opset and not weight.reason:
+                _encode(weight, POSITIONS[name], SPLIT)
     elements = sum(w.array.size for w in weights)
+    options = {w.tensor.name: w.options for w in weights}
     choices = choose_codecs(options, plan.rule, elements=elements, load_budget=plan.load_budget)
-    chosen = {w.tensor.name: w.encoded[choices[w.tensor.name].positions] for w in weights}
+    chosen = {w.tensor.name: w.encoded[choices[w.tensor.name].name] for w in weights}
     proto = _assemble(dense, chosen)
     _check(proto)
     return SparseModel(
@@ -121,12 +125,18 @@ def _read_weight(tensor: TensorProto, plan: Storage, inputs: set[str]) -> _Weigh
     return _Weight(tensor, array, exact, as_is, reason)
 
 
-def _weigh(weight: _Weight, name: str, scope: Scope) -> Option:
-    codec: PositionCodec = POSITIONS[name]
-    a_tensor, an_element, a_value = codec.load_ns
-    values = weight.nnz if name != "dense" else weight.array.size
-    lifted = weight.values.load_ns * values if name != "dense" or weight.values.name != "float32" else 0.0
-    return Option(name, scope.stored_bytes, a_tensor + an_element * weight.array.size + a_value * weight.nnz + lifted)
+def _encode(weight: _Weight, positions: PositionCodec, values: ValueCodec) -> None:
+    """Try one pair of codecs; a tensor that the value codec cannot hold is left as it is."""
+    quantised = weight.quantised if values is weight.values else values.quantise(weight.array)
+    if quantised is None or (positions.name == "coo" and values is SPLIT):
+        return
+    scope = encode_tensor(weight.tensor.name, quantised, positions, values)
+    a_tensor, an_element, a_value = positions.load_ns
+    lifted = values.load_ns * (weight.nnz if positions.name != "dense" else weight.array.size)
+    load_ns = a_tensor + an_element * weight.array.size + a_value * weight.nnz + lifted
+    option = Option(positions.name, scope.stored_bytes, load_ns, SPLIT.name if values is SPLIT else PLAIN)
+    weight.options.append(option)
+    weight.encoded[option.name] = scope
 
 
 def _assemble(dense: onnx.ModelProto, chosen: dict[str, Scope]) -> onnx.ModelProto:
@@ -160,11 +170,13 @@ def _check(proto: onnx.ModelProto) -> None:
 
 
 def _describe(weight: _Weight, choice: Choice) -> LayerEntry:
+    codec, _, split = choice.name.partition("+")
+    values = weight.values.name if weight.quantised.dtype == np.float32 else str(weight.quantised.dtype)
     return LayerEntry(
         name=weight.tensor.name, shape=list(weight.array.shape), size=weight.array.size, nnz=weight.nnz,
         density=weight.nnz / max(weight.array.size, 1), dense_bytes=weight.array.nbytes,
-        stored_bytes=weight.encoded[choice.positions].stored_bytes, codec=choice.positions,
-        values=weight.values.name if weight.quantised.dtype == np.float32 else str(weight.quantised.dtype),
+        stored_bytes=weight.encoded[choice.name].stored_bytes, codec=codec,
+        values=split or values,
         why=weight.reason or choice.why,
     )  # fmt: skip
 
@@ -173,7 +185,7 @@ def _compare(weight: _Weight, choice: Choice) -> LayerSizes:
     extra = [array.nbytes for array in (weight.quantised.table, weight.quantised.scale) if array is not None]
     return LayerSizes(
         weight.tensor.name, list(weight.array.shape), weight.nnz / weight.array.size, weight.array.nbytes,
-        bound_bytes(weight.array.size, weight.nnz, weight.quantised.width) + sum(extra), choice.positions,
+        bound_bytes(weight.array.size, weight.nnz, weight.quantised.width) + sum(extra), choice.name,
         {name: scope.stored_bytes for name, scope in weight.encoded.items()},
     )  # fmt: skip
 

@@ -63,12 +63,9 @@ class OnnxFiles:
     def sizes(self) -> dict[str, int]:
         """Bytes of what ships, and of the float32 graph at the bound and packed by hand."""
         dense = serialise_onnx(self.plain.dense)
-        names = {
-            file: "onnx_bytes" if file.precision == "float32" else f"{file.precision}_onnx_bytes" for file in self.files
-        }
         return {
             "gzip_dense_onnx_bytes": gzip_size(dense), "bound_onnx_bytes": bound_size(dense, self.plain.packed.sizes),
-            **{names[file]: len(serialise_onnx(file.packed.proto)) for file in self.files},
+            **{_size_key(file.precision): len(serialise_onnx(file.packed.proto)) for file in self.files},
         }  # fmt: skip
 
 
@@ -96,12 +93,16 @@ def write_onnx(folder: Path, built: OnnxFiles, note: str) -> dict[str, FileEntry
         path = folder / file.name
         write_file(path, serialise_onnx(file.packed.proto))
         codec = "+".join(sorted({layer.codec for layer in file.packed.layers}))
-        rounded = sorted({layer.values for layer in file.packed.layers} - {file.precision, "float32"})
+        rounded = sorted({layer.values for layer in file.packed.layers} - {file.precision, "float32", "split"})
         told = f"{NOTE}. {'Values as ' + ', '.join(rounded) + '. ' if rounded and file is built.plain else ''}{note}"
         entries[file.name] = describe_file(
             path, "onnx", "onnxruntime", codec, told.strip(), _rule(file.packed), file.precision
         )
     return entries
+
+
+def _size_key(precision: Precision) -> str:
+    return "onnx_bytes" if precision == "float32" else f"{precision}_onnx_bytes"
 
 
 def _pack(precision: Precision, dense: onnx.ModelProto, storage: Storage) -> OnnxFile:

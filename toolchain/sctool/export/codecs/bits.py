@@ -42,6 +42,20 @@ def add_unpack(scope: Scope, suffix: str, numbers: NDArray[Any], width: int, sha
     return add_reshape(scope, low, -(-len(numbers) // per) * per, shape)
 
 
+def add_low_bits(scope: Scope, suffix: str, numbers: NDArray[Any], k: int, shape: tuple[int, ...]) -> str:
+    """uint8 of `shape`: numbers [n] modulo 2**k, 1 <= k <= 8, put together from planes of widths that fill bytes."""
+    whole, offset = "", 0
+    for width in (8, 4, 2, 1):
+        if not k & width:
+            continue
+        part = add_unpack(scope, f"{suffix}{offset}", (numbers >> offset) & (2**width - 1), width, shape)
+        if offset:
+            part = scope.add("BitShift", [part, scope.common(np.array(offset, np.uint8))], direction="LEFT")
+        whole = scope.add("BitwiseOr", [whole, part]) if whole else part
+        offset += width
+    return whole
+
+
 def add_flags(scope: Scope, suffix: str, flags: NDArray[np.bool_]) -> str:
     """Store `flags` [n] a bit each; the nodes give them back as bool [8 ceil(n / 8)], False after the last."""
     packed = scope.constant(suffix, pack(flags, 1).reshape(1, -1))

@@ -12,37 +12,48 @@ SESSION_NS, ELEMENT_NS = 5e6, 5.5
 NEAR = 1.1
 """`fast` takes what is at most so many times as large as the smallest."""
 FOR_ORT = "coo"
+PLAIN = "float32"
+"""The value codec that leaves values as they are."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One codec for one tensor: its bytes, and the CPU time at load that it adds by the codec's own figures."""
+    """One pair of codecs for one tensor: its bytes, and the CPU time at load that it adds by the codecs' own figures."""
 
     positions: str
     stored_bytes: int
     load_ns: float
+    values: str = PLAIN
+
+    @property
+    def name(self) -> str:
+        """ "rice", or "rice+split"."""
+        return self.positions if self.values == PLAIN else f"{self.positions}+{self.values}"
 
 
 @dataclass(frozen=True)
 class Choice:
-    positions: str
+    name: str
     why: str
 
 
 def choose_codecs(
     options: Mapping[str, list[Option]], rule: Rule, *, elements: int, load_budget: float
 ) -> dict[str, Choice]:
-    """Tensor -> codec. Every tensor has the option "dense", which costs no time.
+    """Tensor -> option. Every tensor has the option "dense", which costs no time.
 
     auto: the smallest of all, then, while the estimated load takes more than `load_budget` times the dense model's of
     `elements`, the exchange that saves most time a byte. small: the smallest. fast: the quickest of those at most 10 %
-    larger than the smallest. ort: `coo`. Else the codec of that name. Never one that is larger than dense. Estimates, not
-    measurements, so that the same model gives the same file on any machine.
+    larger than the smallest that leaves values as they are. ort: `coo`. Else the codec of that name. Never one that is
+    larger than dense. Estimates, not measurements, so that the same model gives the same file on any machine.
     """
     if rule not in ("auto", "small", "fast"):
         name = FOR_ORT if rule == "ort" else rule
         return {tensor: _take_named(found, name) for tensor, found in options.items()}
-    lists = {tensor: [o for o in found if o.positions != FOR_ORT] for tensor, found in options.items()}
+    lists = {
+        tensor: [o for o in found if o.positions != FOR_ORT and (rule != "fast" or o.values == PLAIN)]
+        for tensor, found in options.items()
+    }
     smallest = {tensor: min(found, key=_by_size) for tensor, found in lists.items()}
     taken = dict(smallest)
     why = dict.fromkeys(options, "the smallest")
@@ -60,20 +71,18 @@ def choose_codecs(
                 for o in found
                 if o.load_ns < taken[t].load_ns
             ]
-            _, tensor, option = max(swaps, key=lambda swap: (swap[0], swap[1], swap[2].positions))
+            _, tensor, option = max(swaps, key=lambda swap: (swap[0], swap[1], swap[2].name))
             taken[tensor] = option
-            why[tensor] = (
-                f"{smallest[tensor].positions} is smaller, but over the load budget of {load_budget:g} x dense"
-            )
+            why[tensor] = f"{smallest[tensor].name} is smaller, but over the load budget of {load_budget:g} x dense"
     return {
-        tensor: Choice(option.positions, why[tensor] if option.positions != "dense" or option != smallest[tensor]
+        tensor: Choice(option.name, why[tensor] if option.name != "dense" or option != smallest[tensor]
                        else "no codec is smaller")
         for tensor, option in taken.items()
     }  # fmt: skip
 
 
 def _by_size(option: Option) -> tuple[int, bool, float]:
-    return option.stored_bytes, option.positions != "dense", option.load_ns
+    return option.stored_bytes, option.name != "dense", option.load_ns
 
 
 def _take_named(found: list[Option], name: str) -> Choice:

@@ -13,8 +13,11 @@ from sctool.export.codecs.values.codebook import Codebook
 from sctool.export.codecs.values.exact import Exact
 from sctool.export.codecs.values.half import Half
 from sctool.export.codecs.values.int8 import Int8
+from sctool.export.codecs.values.split import Split
 
 POSITIONS: dict[str, PositionCodec] = {
     codec.name: codec for codec in (Dense(), Rice(), Pfor(), Gap8(), Bitmask(), Coo())
 }
-VALUES: dict[str, ValueCodec] = {codec.name: codec for codec in (Exact(), Half(), Int8(), Codebook(256), Codebook(16))}
+VALUES: dict[str, ValueCodec] = {
+    codec.name: codec for codec in (Exact(), Split(), Half(), Int8(), Codebook(256), Codebook(16))
+}

@@ -36,10 +36,12 @@ class Scope:
         self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
-    def common(self, array: NDArray[Any]) -> str:
-        """A small constant that other tensors' decoders use too; its name says what it holds."""
+    def common(self, array: NDArray[Any], name: str = "") -> str:
+        """A constant that other tensors' decoders use too; its name says what it holds, where it is given none."""
         shape = "x".join(map(str, array.shape)) if array.ndim > 1 else str(array.ndim)
-        name = f"{COMMON}{array.dtype.char}{shape}:{','.join(map(str, array.ravel().tolist()))}"
+        name = (
+            COMMON + name if name else f"{COMMON}{array.dtype.char}{shape}:{','.join(map(str, array.ravel().tolist()))}"
+        )
         if all(tensor.name != name for tensor in self.initialisers):
             self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from sctool.export.codecs.bits import add_unpack
+from sctool.export.codecs.bits import add_low_bits
 from sctool.export.codecs.codec import Quantised, ValueCodec
 from sctool.export.codecs.placement import Slots, add_placement, find_slots, pad_slots
 from sctool.export.codecs.scope import Scope
@@ -37,7 +37,7 @@ class Pfor:
         slots = pad_slots(find_slots(quantised), size, 8, begin=True)
         gaps = np.append(np.diff(slots) - 1, 0)
         k = choose_width(gaps)
-        low = add_low_bits(scope, "gaps", gaps, k)
+        low = add_low_bits(scope, "gaps", gaps, k, (1, 1, len(gaps)))
         wide = size >= 2**31
         dtype = onnx.TensorProto.INT64 if wide else INT32
         one = scope.common(np.array(1, np.int64 if wide else np.int32))
@@ -46,20 +46,6 @@ class Pfor:
         index = scope.add("CumSum", [steps, scope.common(np.array(2, np.int64))], exclusive=1)
         index = index if wide else scope.add("Cast", [index], to=onnx.TensorProto.INT64)
         return add_placement(scope, quantised, slots, index, values)
-
-
-def add_low_bits(scope: Scope, suffix: str, gaps: Slots, k: int) -> str:
-    """uint8 [1, 1, n]: gaps modulo 2**k, put together from planes of widths that fill bytes."""
-    whole, offset = "", 0
-    for width in (8, 4, 2, 1):
-        if not k & width:
-            continue
-        part = add_unpack(scope, f"{suffix}{offset}", (gaps >> offset) & (2**width - 1), width, (1, 1, len(gaps)))
-        if offset:
-            part = scope.add("BitShift", [part, scope.common(np.array(offset, np.uint8))], direction="LEFT")
-        whole = scope.add("BitwiseOr", [whole, part]) if whole else part
-        offset += width
-    return whole
 
 
 def add_patches(scope: Scope, suffix: str, steps: str, times: Slots, amount: int, dtype: type) -> str:
