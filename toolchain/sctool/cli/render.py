@@ -79,13 +79,14 @@ def draw_plan(output: Output, plan: dict[str, Any]) -> None:
             for what, size in table["files"].items()
         ]  # fmt: skip
         output.table(f"{name}: bytes of the whole file", ["stored as", "size", "of dense", "of bound"], rows)
-        codecs = list(table["layers"][0]["bytes"]) if table["layers"] else []
+        codecs = [name for name in table["layers"][0]["bytes"] if "+" not in name] if table["layers"] else []
         rows = [
-            [layer["name"], f"{layer['density']:.4f}", layer["codec"], str(layer["bound_bytes"]),
+            [layer["name"], f"{layer['density']:.4f}", layer["codec"], str(layer["bytes"][layer["codec"]]),
+             str(layer["bound_bytes"]),
              *(str(layer["bytes"].get(codec, "-")) for codec in codecs)]
             for layer in table["layers"]
         ]  # fmt: skip
-        output.table(f"{name}: bytes by layer", ["layer", "density", "chosen", "bound", *codecs], rows)
+        output.table(f"{name}: bytes by layer", ["layer", "density", "chosen", "bytes", "bound", *codecs], rows)
     _draw_passes(output, plan["passes"])
     output.line("Nothing was written.")
 

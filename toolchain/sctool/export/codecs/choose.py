@@ -89,7 +89,7 @@ def _take_named(found: list[Option], name: str) -> Choice:
     dense = next(o for o in found if o.positions == "dense")
     named = next((o for o in found if o.positions == name), None)
     if named is None:
-        return Choice("dense", f"{name} cannot store it")
+        return Choice(dense.name, f"{name} cannot store it")
     if named.stored_bytes >= dense.stored_bytes and name != "dense":
-        return Choice("dense", f"{name} is no smaller")
-    return Choice(name, "asked for")
+        return Choice(dense.name, f"{name} is no smaller")
+    return Choice(named.name, "asked for")
