@@ -25,8 +25,8 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/storage_and_load.py
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/storage.py
 	$(BIN)/python benchmarks/sparse_training.py
 	$(BIN)/python benchmarks/search_cost.py
 	$(BIN)/python benchmarks/shadow_models.py

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from sctool.export.executorch import export_pte
-from sctool.export.fold import fold_batch_norm
-from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
+from sctool.export.onnx import export_onnx, serialise_onnx
+from sctool.export.passes.batch_norm import fold_batch_norm
+from sctool.export.sparsify import sparsify_onnx
 from sctool.models.build import ZOO, build_model
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
@@ -206,14 +207,14 @@ def test_sparse_onnx_answers_as_eager(name: str, tmp_path: Path) -> None:
     x = records(name, 9).numpy()
     expected = EagerSession(pruned(name)).run(x)
     folded, _ = fold_batch_norm(pruned(name))
-    sparse, layers = sparsify_onnx(export_onnx(folded, records(name, 2), max_batch=2**20), "auto")
+    packed = sparsify_onnx(export_onnx(folded, records(name, 2), max_batch=2**20))
     path = tmp_path / "model.onnx"
-    path.write_bytes(serialise_onnx(sparse))
+    path.write_bytes(serialise_onnx(packed.proto))
     session = open_session(path)
     np.testing.assert_allclose(session.run(x), expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(session.run(x[:1]), expected[:1], rtol=1e-4, atol=1e-4)
     assert expected.std(0).max() > 1e-2
-    large = [layer for layer in layers if layer.size >= 4096]
+    large = [layer for layer in packed.layers if layer.size >= 4096]
     assert all(layer.codec != "dense" and layer.stored_bytes < layer.dense_bytes / 2 for layer in large)
 
 

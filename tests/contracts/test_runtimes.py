@@ -17,7 +17,7 @@ from sctool.runtimes.onnxruntime import LEVELS, OnnxRuntimeSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.run_directory import load_run_model, read_run
 
-FILES = ["model.onnx", "model.pte"]
+FILES = ["model.onnx", "model.pte", "model.spte"]
 
 
 @pytest.fixture(params=FILES)
@@ -73,7 +73,7 @@ def test_wrong_shape_is_an_artifact_error(artifact: Path) -> None:
 def test_truncated_files_are_refused(artifact: Path, tmp_path: Path, cut: int) -> None:
     broken = tmp_path / artifact.name
     broken.write_bytes(artifact.read_bytes()[:cut])
-    with pytest.raises(ArtifactError, match=r"cannot load|not an ExecuTorch"):
+    with pytest.raises(ArtifactError, match=r"cannot load|not an ExecuTorch|no readable"):
         open_session(broken)
 
 
@@ -81,7 +81,7 @@ def test_garbage_is_refused(artifact: Path, tmp_path: Path) -> None:
     broken = tmp_path / artifact.name
     content = np.random.default_rng(0).bytes(20_000)
     broken.write_bytes(content[:4] + b"ET12" + content[8:])
-    with pytest.raises(ArtifactError, match="cannot load"):
+    with pytest.raises(ArtifactError, match=r"cannot load|no readable"):
         open_session(broken)
 
 

@@ -62,7 +62,7 @@ def test_same_seed_same_bytes_in_another_process(made_run: Path, tmp_path: Path)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     names = ["model.safetensors", "masks.safetensors", "dense.safetensors", "split.safetensors", "config.json"]
     assert digest(made_run, names) == digest(again, names)
-    bundle = ["model.onnx", "model.pte", "manifest.json"]
+    bundle = ["model.onnx", "model.pte", "model.spte", "manifest.json", "MODEL_CARD.md", "sbom.cdx.json"]
     assert digest(made_run / "bundles/android", bundle) == digest(again / "bundles/android", bundle)
 
 
@@ -101,7 +101,7 @@ def test_verify_passes_and_shows_every_column(bundle_copy: Path) -> None:
     done = call("verify", bundle_copy, "--json")
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
-    assert [column["kind"] for column in record["columns"]] == ["dense", "sparse", "artifact", "artifact"]
+    assert [column["kind"] for column in record["columns"]] == ["dense", "sparse", "artifact", "artifact", "artifact"]
     for column in record["columns"]:
         for attack in column["attacks"]:
             assert attack["auc"]["low"] <= attack["auc"]["value"] <= attack["auc"]["high"]
@@ -114,7 +114,7 @@ def test_verify_without_the_run_judges_the_artifacts_alone(bundle_copy: Path, tm
     alone = tmp_path / "alone"
     bundle_copy.rename(alone)
     record = json.loads(call("verify", alone, "--json").stdout)
-    assert [column["kind"] for column in record["columns"]] == ["artifact", "artifact"]
+    assert [column["kind"] for column in record["columns"]] == ["artifact", "artifact", "artifact"]
     with_run = json.loads(call("verify", alone, "--run", tmp_path / "run", "--json").stdout)
     assert with_run["columns"][2]["attacks"] == record["columns"][0]["attacks"]
 
@@ -165,7 +165,7 @@ def test_profile_measures_in_processes_of_their_own(bundle_copy: Path) -> None:
     done = call("profile", bundle_copy, "--repeats", 2, "--iterations", 20, "--warm-up", 2, "--json")
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
-    assert [p["artifact"] for p in record["profiles"]] == ["model.onnx", "model.pte"]
+    assert [p["artifact"] for p in record["profiles"]] == ["model.onnx", "model.pte", "model.spte"]
     for p in record["profiles"]:
         assert p["measured_on"] == "host" and p["threads"] == 1 and p["machine"]
         assert np.array(p["samples_ms"]).shape == (2, 20)
@@ -193,7 +193,7 @@ def test_a_damaged_run_is_refused(run_copy: Path, name: str, how: str) -> None:
 
 @pytest.mark.parametrize("command", ["verify", "profile"])
 @pytest.mark.parametrize("how", ["missing", "truncated", "flipped"])
-@pytest.mark.parametrize("name", ["model.onnx", "model.pte"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.pte", "model.spte"])
 def test_a_damaged_bundle_is_refused(bundle_copy: Path, name: str, how: str, command: str) -> None:
     spoil(bundle_copy / name, how)
     done = call(command, bundle_copy)
@@ -229,16 +229,16 @@ def test_existing_outputs_are_refused_and_kept(run_copy: Path) -> None:
 
 def test_parity_is_a_gate(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A codec that loses one weight is caught on what was written, and nothing is left behind."""
-    from sctool.export.codecs import gap8
+    from sctool.export.codecs.values.exact import Exact
 
-    real = gap8.encode_gaps
+    real = Exact.add_lift
 
-    def lossy(flat: Any) -> Any:
-        gaps, values = real(flat)
-        values[np.abs(values).argmax()] = 0
-        return gaps, values
+    def lossy(self: Exact, scope: Any, codes: Any, shape: Any, quantised: Any) -> str:
+        spoilt = codes.copy()
+        spoilt[np.abs(spoilt).argmax()] = 0
+        return real(self, scope, spoilt, shape, quantised)
 
-    monkeypatch.setattr(gap8, "encode_gaps", lossy)
+    monkeypatch.setattr(Exact, "add_lift", lossy)
     done = call("export", run_copy, "-o", run_copy / "lossy")
     assert done.exit_code == 6 and "lost parity" in done.stderr, done.output
     assert not (run_copy / "lossy").exists() and not list(run_copy.glob(".lossy*"))

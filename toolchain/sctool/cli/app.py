@@ -37,7 +37,7 @@ def _root(
 
 
 for command in (inspecting.init, working.compress, working.export, working.verify, working.profile, working.report,
-                working.run, inspecting.targets, inspecting.doctor):  # fmt: skip
+                working.run, inspecting.inspect, inspecting.targets, inspecting.doctor):  # fmt: skip
     app.command(command.__name__, epilog=EXAMPLES[command.__name__])(command)
 
 benching.bench.command("tradeoff", epilog=EXAMPLES["tradeoff"])(benching.tradeoff)

@@ -71,3 +71,20 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False) 
     missing = [c.name for c in checks if not c.ok and c.level == "required"]
     if missing:
         raise NativeRuntimeMissing(f"Missing: {', '.join(missing)}.", hint="See the next steps above.", reported=True)
+
+
+@example("sctool inspect model.onnx", "sctool inspect runs/digits/bundles/android --json", "sctool inspect model.spte")
+@guarded
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A .onnx, .pte, .ptd or .spte, or a bundle.")],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a model file holds: inputs, density by layer, codec, bytes, and what runtimes do with the zeros."""
+    from sctool.cli.render_inspection import draw_inspection
+    from sctool.workflows.inspect import inspect_path
+
+    sink = Output(as_json=as_json, quiet=quiet)
+    found = inspect_path(path).to_json()
+    sink.result(found, lambda out: draw_inspection(out, found))

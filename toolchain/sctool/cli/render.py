@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,10 @@ def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
     output.table(
         f"Bundle for {manifest['target']}, density {manifest['density']:.4f}", ["file", "size", "of dense"], rows
     )
+    chosen = Counter(layer["codec"] for layer in manifest["layers"])
+    told = ", ".join(f"{codec} {count}" for codec, count in chosen.most_common())
+    output.line(f"ONNX tensors by codec: {told}; `sctool export RUN --dry-run` compares them all")
+    _draw_passes(output, manifest.get("passes", []))
     for name, parity in manifest["parity"].items():
         output.line(
             f"parity of {name} with eager on {parity['records']} records: max abs error {parity['max_abs_error']:.2e}, "
@@ -63,6 +68,38 @@ def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
         if entry.get("note"):
             output.line(f"{name}: {entry['note']}")
     output.line(f"bundle: {folder}")
+
+
+def draw_plan(output: Output, plan: dict[str, Any]) -> None:
+    for name, table in plan["onnx"].items():
+        dense, bound = table["files"]["dense"], table["files"]["bound"]
+        rows = [
+            [what, say_bytes(size) if size else "no zstd here", say_percent(size / dense) if size else "-",
+             f"{size / bound:.3f}" if size else "-"]
+            for what, size in table["files"].items()
+        ]  # fmt: skip
+        output.table(f"{name}: bytes of the whole file", ["stored as", "size", "of dense", "of bound"], rows)
+        codecs = [name for name in table["layers"][0]["bytes"] if "+" not in name] if table["layers"] else []
+        rows = [
+            [layer["name"], f"{layer['density']:.4f}", layer["codec"], str(layer["bytes"][layer["codec"]]),
+             str(layer["bound_bytes"]),
+             *(str(layer["bytes"].get(codec, "-")) for codec in codecs)]
+            for layer in table["layers"]
+        ]  # fmt: skip
+        output.table(f"{name}: bytes by layer", ["layer", "density", "chosen", "bytes", "bound", *codecs], rows)
+    _draw_passes(output, plan["passes"])
+    output.line("Nothing was written.")
+
+
+def _draw_passes(output: Output, passes: list[dict[str, Any]]) -> None:
+    for entry in passes:
+        if entry["note"]:
+            output.line(f"pass {entry['name']}: {entry['note']}")
+        elif entry["bytes_removed"] or entry["flops_removed"]:
+            output.line(
+                f"pass {entry['name']} removed {entry['nonzeros_removed']:,} non-zeros, "
+                f"{say_bytes(entry['bytes_removed'])} of dense weights and {entry['flops_removed']:,} FLOPs a record"
+            )
 
 
 MOST_FAILURES = 6

@@ -24,6 +24,7 @@ from sctool.cli.options import (
 )
 from sctool.cli.output import Output
 from sctool.domain.artifact import Optimisation
+from sctool.cli.password import read_key
 from sctool.errors import BudgetExceeded, ConfigError, VerificationFailed
 
 
@@ -76,6 +77,8 @@ def compress(
     "sctool export runs/digits --target android",
     "sctool export runs/digits --target host --output bundle",
     "sctool export runs/digits --dense",
+    "sctool export runs/digits --sign release.key --overwrite",
+    "sctool export runs/digits --codec small --dry-run",
 )
 @guarded
 def export(
@@ -90,6 +93,16 @@ def export(
         bool, typer.Option("--dense", help="The dense baseline instead, into RUN/bundles/TARGET-dense, to compare.")
     ] = False,
     overwrite: Overwrite = False,
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", help="auto, small, fast, ort, or one codec's name; overrides export.codec."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; show what every codec makes of every layer.")
+    ] = False,
+    sign: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY", help="Sign the bundle with this secret key of minisign's.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -98,10 +111,13 @@ def export(
     from sctool.workflows.export import export as work
 
     sink = Output(as_json=as_json, quiet=quiet)
+    if dry_run:
+        return _plan(sink, run, codec)
+    key = read_key(sign) if sign else None
     with sink.progress() as progress:
         folder, manifest = work(
-            run, target=target, model="dense" if dense else "sparse", output=output, overwrite=overwrite,
-            progress=progress,
+            run, target=target, model="dense" if dense else "sparse", output=output, overwrite=overwrite, codec=codec,
+            key=key, progress=progress,
         )  # fmt: skip
     sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
 
@@ -118,7 +134,8 @@ def verify(
     subject: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="A bundle; a .onnx or .pte; an .apk, .aab, .aar, .ipa or .zip; or module:callable."
+            metavar="WHAT",
+            help="A bundle; a .onnx, .pte or .spte; an .apk, .aab, .aar, .ipa or .zip; or module:callable.",
         ),
     ],
     run: Annotated[
@@ -157,6 +174,9 @@ def verify(
         Path | None, typer.Option("--baseline", help="An earlier bundle or verification.json: leaking more fails.")
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write the verdict as JUnit XML.")] = None,
+    signed_by: Annotated[
+        Path | None, typer.Option("--signed-by", metavar="PUBKEY", help="Refuse a bundle that this key did not sign.")
+    ] = None,
     output: ResultFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -178,7 +198,7 @@ def verify(
     with sink.progress() as progress:
         file, verification = work(
             subject, run=run, config=config, data_source=data, gates=gates, audit=audit, baseline=baseline,
-            output=output, junit=junit, progress=progress,
+            output=output, junit=junit, signed_by=signed_by, progress=progress,
         )  # fmt: skip
     sink.result(_without_curves(verification), lambda out: render.draw_verify(out, verification, str(file)))
     _fail_on_leak(verification)
@@ -271,6 +291,13 @@ def run(
     sink.result(record, draw)
     _fail_on_leak(verification)
     _fail_over_budget(results.profile)
+
+
+def _plan(sink: Output, run: Path, codec: str | None) -> None:
+    from sctool.workflows.export import plan_export
+
+    plan = plan_export(run, codec=codec)
+    sink.result(plan, lambda out: render.draw_plan(out, plan))
 
 
 def _pick(sink: Output, run: Path | None, name: str, output: Path | None, *, overwrite: bool) -> None:

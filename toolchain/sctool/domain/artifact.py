@@ -7,7 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-ArtifactFormat = Literal["onnx", "pte"]
+ArtifactFormat = Literal["onnx", "pte", "spte"]
+Precision = Literal["float32", "float16", "int8"]
 Optimisation = Literal["none", "basic", "extended", "all"]
 """How far ONNX Runtime may rewrite a graph when it loads it; what is deployed decides, "all" where nobody chose."""
 

@@ -209,10 +209,33 @@ class SafetyConfig(Section):
 
 class ExportConfig(Section):
     target: str = "android"
-    codec: Literal["auto", "gap8", "dense"] = "auto"
+    codec: Literal["auto", "small", "fast", "ort", "dense", "rice", "pfor", "gap8", "bitmask", "coo"] = Field(
+        "auto",
+        description="auto: the smallest within load_budget; small; fast: to load; ort: for .ort files; or one codec.",
+    )
+    values: Literal["float32", "split", "float16", "int8", "codebook256", "codebook16"] = Field(
+        "float32", description="Of model.onnx; split: exact too, smaller, slower to load; the others round."
+    )
+    load_budget: Annotated[float, Field(ge=1)] = Field(
+        2.0, description="With codec = auto: estimated CPU time of loading, in multiples of the dense model's."
+    )
+    passes: list[Literal["fold_constants", "remove_dead_channels", "share_duplicates"]] = Field(
+        ["fold_constants", "remove_dead_channels", "share_duplicates"],
+        description="What is done to the ONNX graph before it is stored; answers stay the same.",
+    )
     max_batch: Count = 256
     parity_max_abs_error: Annotated[float, Field(gt=0)] = 1e-4
     parity_min_top1_agreement: UnitInterval = 1.0
+    precisions: list[Literal["float32", "float16", "int8"]] = ["float32"]
+    sparse_package: bool = Field(
+        True, description="Also write .spte: the ExecuTorch model with its weights stored sparse."
+    )
+    float16_max_relative_error: Annotated[float, Field(gt=0)] = Field(
+        0.02, description="Largest error of a logit, as a share of the largest logit; top-1 agreement with float32."
+    )
+    float16_min_top1_agreement: UnitInterval = 0.99
+    int8_max_relative_error: Annotated[float, Field(gt=0)] = 0.3
+    int8_min_top1_agreement: UnitInterval = 0.95
 
 
 class VerifyConfig(Section):

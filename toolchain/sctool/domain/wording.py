@@ -9,8 +9,15 @@ Attack = dict[str, Any]
 FILE_LABELS = {
     "dense_onnx_bytes": "dense model, ONNX",
     "gzip_dense_onnx_bytes": "sparse model with its zeros, gzip -9",
+    "bound_onnx_bytes": "bound: entropy of the positions, and the values",
     "onnx_bytes": "shipped ONNX, sparse storage",
     "pte_bytes": "shipped ExecuTorch .pte",
+    "spte_bytes": "shipped sparse package .spte",
+    **{
+        f"{precision}_{kind}_bytes": f"shipped {name}, {precision}"
+        for precision in ("float16", "int8")
+        for kind, name in (("onnx", "ONNX"), ("pte", "ExecuTorch .pte"), ("spte", "sparse package .spte"))
+    },
 }
 
 

@@ -1,43 +1,115 @@
-"""ExecuTorch program for the XNNPACK delegate; it stores weights dense, whatever their density."""
+"""ExecuTorch programs for the XNNPACK delegate; it stores weights dense, whatever their density.
+
+float16: weights and arithmetic in half precision, inputs and answers in float32; XNNPACK keeps a convolution's weights as
+float32 words all the same. int8: static post-training quantisation (pt2e), weights symmetric for each output channel, so
+that zeros stay zeros, activations for each tensor.
+"""
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from sctool.domain.artifact import Precision
 from sctool.errors import ExportError
 from sctool.quiet import silence
+
+DATA = "weights"
+"""Tag of the constants that go into the data file."""
+CALIBRATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class ExecuTorchFiles:
+    """`program`: a .pte; `data`: the .ptd with its weights, empty where the program holds them itself."""
+
+    program: bytes
+    data: bytes
 
 
 class _Wrapped(nn.Module):
     """Gives every parameter a name that begins with a letter: XNNPACK's passes rely on it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, half: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model).half() if half else model
+        self._half = half
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(x)
+        logits: torch.Tensor = self.model(x.half()).float() if self._half else self.model(x)
         return logits
 
 
-def export_pte(model: nn.Module, example: torch.Tensor, *, max_batch: int) -> bytes:
-    """The bytes of a .pte whose method `forward` takes [B, ...] like `example` [2, ...], 1 <= B <= max_batch.
+def export_pte(
+    model: nn.Module, example: torch.Tensor, *, max_batch: int, precision: Precision = "float32",
+    calibration: torch.Tensor | None = None, apart: bool = False,
+) -> ExecuTorchFiles:  # fmt: skip
+    """A program whose method `forward` takes float32 [B, ...] like `example` [2, ...], 1 <= B <= max_batch.
 
-    Raises ExportError where the model cannot be exported.
+    int8 takes its ranges from the records of `calibration` [N, ...]. `apart`: the weights go into a data file. Raises
+    ExportError where the model cannot be exported.
     """
+    if precision == "int8" and (calibration is None or len(calibration) == 0):
+        raise ExportError("int8 needs records for its ranges; the split part `quantisation` has none.",
+                          hint="Give it a share: --set data.split.quantisation=0.02.")  # fmt: skip
     try:
         with silence(), torch.no_grad():
-            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-            from executorch.exir import to_edge_transform_and_lower
-
-            batch = torch.export.Dim("batch", min=1, max=max_batch)
-            program = torch.export.export(_Wrapped(model).eval(), (example,), dynamic_shapes=({0: batch},))
-            lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-            return bytes(lowered.buffer)
+            return _export(model, example, max_batch, precision, calibration, apart)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
-            f"Cannot export to ExecuTorch: {type(error).__name__}: {reason}.",
+            f"Cannot export to ExecuTorch ({precision}): {type(error).__name__}: {reason}.",
             hint="Simplify the model's forward, or run with --debug.",
         ) from error
+
+
+def _export(
+    model: nn.Module, example: torch.Tensor, max_batch: int, precision: Precision, calibration: torch.Tensor | None,
+    apart: bool,
+) -> ExecuTorchFiles:  # fmt: skip
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+    from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
+
+    shapes = ({0: torch.export.Dim("batch", min=1, max=max_batch)},)
+    wrapped = _Wrapped(model, half=precision == "float16").eval()
+    program = torch.export.export(wrapped, (example,), dynamic_shapes=shapes)
+    if precision == "int8":
+        assert calibration is not None
+        quantised = _quantise(program.module(), calibration)
+        program = torch.export.export(quantised, (example,), dynamic_shapes=shapes)
+    if apart:
+        unlifted = program.module()
+        delegate_external_constants_pass_unlifted(unlifted, lambda node: DATA)
+        program = torch.export.export(unlifted, (example,), dynamic_shapes=shapes)
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch(
+        ExecutorchBackendConfig(external_constants=(lambda node: DATA) if apart else False)
+    )
+    return ExecuTorchFiles(bytes(lowered.buffer), bytes(lowered._tensor_data.get(DATA, b"")))
+
+
+def _quantise(module: Any, calibration: torch.Tensor) -> Any:
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantiser = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(module, quantiser)
+    for batch in _batches(calibration):
+        prepared(batch)
+    return convert_pt2e(prepared)
+
+
+def _batches(records: torch.Tensor) -> Iterator[torch.Tensor]:
+    """At least two records a batch: a batch of one is a shape of its own to torch.export."""
+    if len(records) < 2:
+        records = records.repeat(2, *[1] * (records.ndim - 1))
+    for begin in range(0, len(records) - 1, CALIBRATION_BATCH):
+        yield records[begin : begin + CALIBRATION_BATCH]

@@ -26,13 +26,25 @@ class _Record(BaseModel):
 
 
 class FileEntry(_Record):
+    """`stores`, `computes`: what the file, and the runtime that executes it, do with zeros; `because`: the rule."""
+
     sha256: Sha256
     size_bytes: Annotated[int, Field(ge=0)]
-    format: Literal["onnx", "pte"]
+    format: Literal["onnx", "pte", "spte"]
     runtime: str
     precision: str
     codec: str
     note: str = ""
+    stores: Literal["sparse", "dense", "unknown"] = "unknown"
+    computes: Literal["sparse", "dense", "unknown"] = "unknown"
+    because: str = ""
+
+
+class DocumentEntry(_Record):
+    """A file of the bundle that no runtime executes."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(ge=0)]
 
 
 class TensorEntry(_Record):
@@ -44,7 +56,7 @@ class TensorEntry(_Record):
 
 
 class LayerEntry(_Record):
-    """One stored tensor of the ONNX file."""
+    """One stored tensor of an ONNX file; `values`: how its values are stored; `why`: what chose the codec."""
 
     name: str
     shape: list[int]
@@ -54,6 +66,19 @@ class LayerEntry(_Record):
     dense_bytes: int
     stored_bytes: int
     codec: str
+    values: str = "float32"
+    why: str = ""
+    file: str = "model.onnx"
+
+
+class PassEntry(_Record):
+    """What a pass over the dense ONNX graph took away; FLOPs of one record, dense, two a multiplication."""
+
+    name: str
+    nonzeros_removed: int
+    bytes_removed: int
+    flops_removed: int
+    note: str = ""
 
 
 class ParityEntry(_Record):
@@ -63,6 +88,11 @@ class ParityEntry(_Record):
 
 
 class Manifest(_Record):
+    """docs/manifest.md explains every field; docs/manifest.schema.json is made from this.
+
+    `accuracy`: of the sparse model in PyTorch, on the split's parts `train` and `test`.
+    """
+
     schema_version: Literal[1] = 1
     tool_versions: dict[str, str]
     target: str
@@ -80,6 +110,9 @@ class Manifest(_Record):
     density: float
     sizes: dict[str, int]
     parity: dict[str, ParityEntry]
+    documents: dict[FileName, DocumentEntry] = {}
+    accuracy: dict[str, float] = {}
+    passes: list[PassEntry] = []
 
 
 def write_manifest(bundle: Path, manifest: Manifest) -> None:
@@ -108,7 +141,8 @@ def read_manifest(bundle: Path) -> Manifest:
 
 def check_files(bundle: Path, manifest: Manifest) -> None:
     """Hold every file against its size and sha256; ArtifactError naming the first that differs."""
-    for name, entry in manifest.files.items():
+    described: dict[str, FileEntry | DocumentEntry] = {**manifest.files, **manifest.documents}
+    for name, entry in described.items():
         path = bundle / name
         if path.is_symlink() or not path.is_file():
             raise ArtifactError(f"{path} is missing or not a regular file.", hint=AGAIN)

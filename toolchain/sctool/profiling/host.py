@@ -32,6 +32,7 @@ from sctool.profiling.worker import Request
 _PRELOAD: dict[ArtifactFormat, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
     "pte": ("torch", "executorch.extension.pybindings._portable_lib"),
+    "spte": ("torch", "executorch.extension.pybindings._portable_lib"),
 }
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from sctool.errors import ArtifactError
 
 SUFFIXES = (".apk", ".aab", ".aar", ".ipa", ".zip")
-MODELS = (".onnx", ".pte")
+MODELS = (".onnx", ".pte", ".spte")
 FOREIGN = (".tflite", ".ort", ".ptl", ".mlmodel", ".mlmodelc", ".gguf")
 """Models of runtimes that are not attacked here: named, so that nobody takes them for verified."""
 MAX_ENTRIES = 200_000
@@ -63,7 +63,9 @@ def extract_models(archive: Path, folder: Path) -> tuple[list[FoundModel], list[
         ) from error
     if not found:
         also = f"; it holds {', '.join(foreign[:3])}" if foreign else ""
-        raise ArtifactError(f"{archive} holds no .onnx and no .pte{also}.", hint="Which file does the app load?")
+        raise ArtifactError(
+            f"{archive} holds no .onnx, no .pte and no .spte{also}.", hint="Which file does the app load?"
+        )
     return found, foreign
 
 

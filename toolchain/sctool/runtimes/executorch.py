@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from sctool.errors import ArtifactError
+from sctool.formats.damage import reading
+from sctool.formats.pte import is_pte, read_program
+from sctool.formats.spte import KIND, is_spte, read_spte
 from sctool.quiet import silence_native
-
-_IDENTIFIER = (b"ET12", b"ET13")
 
 
 class ExecuTorchSession:
-    """A loaded .pte file whose method `forward` takes one input and gives logits."""
+    """A loaded .pte or .spte file whose method `forward` takes one input and gives logits."""
 
     name = "executorch"
 
@@ -30,10 +31,8 @@ class ExecuTorchSession:
             content = path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"Cannot read {path}: {error.strerror}.", hint="Export the run again.") from error
-        if content[4:8] not in _IDENTIFIER:
-            raise ArtifactError(f"{path} is not an ExecuTorch program.", hint="Export the run again.")
         self._path = path
-        self._content = content  # the module reads from this buffer for as long as it lives
+        self._program, self._data = _unpack(content, path)  # the module reads from both for as long as it lives
         self._forward: Callable[[tuple[torch.Tensor]], Any] = self._forward_first
         with silence_native():
             from executorch.extension.pybindings import _portable_lib as bindings
@@ -42,8 +41,9 @@ class ExecuTorchSession:
                 bindings._unsafe_reset_threadpool(threads)  # one pool for the process; unsafe only while a model runs
             try:
                 self._module: Any = bindings._load_for_executorch_from_buffer(
-                    content, program_verification=bindings.Verification.InternalConsistency
-                )
+                    self._program, data_map_buffer=self._data,
+                    program_verification=bindings.Verification.InternalConsistency,
+                )  # fmt: skip
                 sizes = self._module.method_meta("forward").input_tensor_meta(0).sizes()
                 self._max_batch, self._shape = int(sizes[0]), [int(size) for size in sizes[1:]]
                 if self._max_batch < 1:
@@ -83,3 +83,23 @@ class ExecuTorchSession:
             answer = self._module.forward(inputs)
         self._forward = self._module.forward
         return answer
+
+
+def _unpack(content: bytes, path: Path) -> tuple[bytes, bytes | None]:
+    """(program, data file or None). ArtifactError where it is neither kind of file, or where weights are missing: the
+    runtime itself would read them from nowhere, and crash."""
+    program, data, there = content, None, set[str]()
+    if is_spte(content):
+        package = read_spte(content, str(path))
+        with reading(str(path), KIND):
+            program, data = bytes(package.program), package.unpack_data()
+        there = {block.key for block in package.blocks}
+    if not is_pte(program):
+        raise ArtifactError(f"{path} is not an ExecuTorch program.", hint="Export the run again.")
+    missing = [key for key in read_program(program, str(path)).missing if key not in there]
+    if missing:
+        raise ArtifactError(
+            f"{path} needs a data file: {len(missing)} of its weights lie elsewhere.",
+            hint="Name the sparse package (.spte) or a program that holds its weights.",
+        )
+    return program, data

@@ -17,8 +17,10 @@ def open_session(path: Path, *, threads: int = 1, optimisation: Optimisation = "
         from sctool.runtimes.onnxruntime import OnnxRuntimeSession
 
         return OnnxRuntimeSession(path, threads=threads, optimisation=optimisation)
-    if path.suffix == ".pte":
+    if path.suffix in (".pte", ".spte"):
         from sctool.runtimes.executorch import ExecuTorchSession
 
         return ExecuTorchSession(path, threads=threads)
-    raise ArtifactError(f"{path} is neither .onnx nor .pte.", hint="Name an artifact that `sctool export` wrote.")
+    raise ArtifactError(
+        f"{path} is neither .onnx nor .pte nor .spte.", hint="Name an artifact that `sctool export` wrote."
+    )

@@ -12,6 +12,7 @@ from sctool.domain.config import SplitConfig
 from sctool.domain.membership import MembershipSplit
 from sctool.errors import ArtifactError, DataError
 from sctool.export.manifest import Manifest, check_files, read_manifest
+from sctool.export.signature import check_signature
 from sctool.workflows.run_directory import SUMMARY, Run, read_run
 
 
@@ -23,10 +24,13 @@ class Bundle:
     manifest: Manifest
 
 
-def open_bundle(path: Path) -> Bundle:
-    """Read `path` and check every file's hash. ArtifactError on anything missing, damaged or altered."""
+def open_bundle(path: Path, signed_by: Path | None = None) -> Bundle:
+    """Read `path` and check every file's hash. ArtifactError on anything missing, damaged or altered, and, with a public
+    key, on a signature that is missing or not that key's: checked before anything else is read."""
     if not path.is_dir():
         raise ArtifactError(f"No bundle directory {path}.", hint="`sctool export RUN` makes one.")
+    if signed_by:
+        check_signature(path, signed_by)
     manifest = read_manifest(path)
     check_files(path, manifest)
     return Bundle(path, manifest)

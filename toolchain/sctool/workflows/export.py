@@ -5,43 +5,46 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sctool import __version__
-from sctool.atomic import new_directory, refuse_existing, write_file
+from sctool.atomic import new_directory, refuse_existing
 from sctool.data.source import load_dataset
+from sctool.domain.config import ExportConfig
 from sctool.domain.target import load_target
-from sctool.errors import ArtifactError, ExportError
-from sctool.export.executorch import export_pte
-from sctool.export.fold import fold_batch_norm
+from sctool.errors import ArtifactError, ConfigError, ExportError
 from sctool.export.manifest import FILE as MANIFEST
 from sctool.export.manifest import (
+    DocumentEntry,
     FileEntry,
-    LayerEntry,
     Manifest,
     ModelKind,
     ParityEntry,
     TensorEntry,
     write_manifest,
 )
-from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
+from sctool.export.model_card import write_model_card
+from sctool.export.onnx import export_onnx, serialise_onnx
 from sctool.export.parity import compare_logits
-from sctool.export.sizes import gzip_size
+from sctool.export.passes.batch_norm import fold_batch_norm
+from sctool.export.sbom import write_sbom
+from sctool.export.signature import SigningKey
+from sctool.export.sizes import tabulate_sizes
+from sctool.resources import suggest
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
+from sctool.workflows.executorch_files import write_executorch
+from sctool.workflows.onnx_files import ANY_BATCH, OnnxFiles, build_onnx, write_onnx
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.run_directory import DENSE, MASKS, MODEL, Run, load_run_model, read_run, read_split, read_tensors
 
 PARITY_RECORDS = 512
-ANY_BATCH = 2**20
-ONNX_FILE, PTE_FILE = "model.onnx", "model.pte"
-PTE_NOTE = "XNNPACK stores and computes dense weights by its design: this file is as large as the dense model's"
-DENSE_NOTE = "stored and computed dense"
-ONNX_NOTE = "stored sparse, computed dense: ONNX Runtime unfolds the weights when it loads the file"
+ROUNDED = {"float16": "float16", "int8": "int8", "codebook256": "int8", "codebook16": "int8"}
+"""How model.onnx stores its values -> the precision whose parity limits hold."""
 
 
 def export(
@@ -51,16 +54,19 @@ def export(
     model: ModelKind = "sparse",
     output: Path | None = None,
     overwrite: bool = False,
+    codec: str | None = None,
+    key: SigningKey | None = None,
     progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:
-    """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest. `model`:
-    what the search ended with, or the dense baseline, to compare or where it will do.
+    """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest; with a `key`,
+    sign it. `model`: what the search ended with, or the dense baseline, to compare or where it will do. `codec` overrides
+    the run's export.codec.
 
     Raises ArtifactError for a damaged run, ConfigError for an unknown target, and ExportError where a model cannot be
     exported or where a written file, loaded again, does not answer as eager PyTorch does. Same run, same bytes.
     """
     run = read_run(run_path)
-    settings = run.config.export
+    settings = _choose_codec(run.config.export, codec)
     device_target = load_target(target or settings.target)
     folder = output or run_path / "bundles" / (device_target.name + ("-dense" if model == "dense" else ""))
     refuse_existing(folder, overwrite=overwrite, marker=MANIFEST)
@@ -73,30 +79,61 @@ def export(
     example = torch.from_numpy(records[:2])
     with new_directory(folder, overwrite=overwrite, marker=MANIFEST) as staging:
         progress(0, 4, "exporting ONNX")
-        unpacked = export_onnx(folded, example, max_batch=ANY_BATCH)
-        sparse, layers = sparsify_onnx(unpacked, settings.codec)
+        built = build_onnx(run, settings, folded, records)
         dense_bytes = _dense_baseline_bytes(run, example)
-        write_file(staging / ONNX_FILE, serialise_onnx(sparse))
+        written = write_onnx(staging, built, note)
         progress(1, 4, "exporting ExecuTorch")
-        write_file(staging / PTE_FILE, export_pte(folded, example, max_batch=settings.max_batch))
+        executorch = write_executorch(staging, run, folded, example, note)
         progress(2, 4, "comparing with eager")
-        parity = {name: _check_parity(run, staging / name, records, reference) for name in (ONNX_FILE, PTE_FILE)}
-        files = {
-            ONNX_FILE: _entry(
-                staging / ONNX_FILE, "onnx", "onnxruntime", _codecs(layers), f"{_say_storage(layers)}. {note}".strip()
-            ),
-            PTE_FILE: _entry(staging / PTE_FILE, "pte", "executorch+xnnpack", "dense", f"{PTE_NOTE}. {note}".strip()),
+        files = {**written, **executorch}
+        rounded = {built.plain.name: ROUNDED.get(settings.values, "float32")}
+        parity = {
+            name: _check_parity(run, staging / name, rounded.get(name, entry.precision), records, reference)
+            for name, entry in files.items()
         }
         sizes = {
             "dense_onnx_bytes": len(dense_bytes),
-            "gzip_dense_onnx_bytes": gzip_size(serialise_onnx(unpacked)),
-            "onnx_bytes": files[ONNX_FILE].size_bytes,
-            "pte_bytes": files[PTE_FILE].size_bytes,
+            **built.sizes,
+            **{_size_key(name): entry.size_bytes for name, entry in executorch.items()},
         }
-        manifest = _manifest(run, device_target.name, model, files, layers, sizes, parity, reference.shape[1])
+        manifest = _manifest(run, device_target.name, model, files, built, sizes, parity, reference.shape[1])
+        sbom = write_sbom(staging, manifest)
+        manifest = manifest.model_copy(update={"documents": {sbom: _document(staging / sbom)}})
         write_manifest(staging, manifest)
+        write_model_card(staging, manifest, None)
+        if key:
+            key.sign(staging, manifest)
         progress(4, 4, "exported")
     return folder, manifest.model_dump(mode="json")
+
+
+def plan_export(run_path: Path, *, codec: str | None = None) -> dict[str, Any]:
+    """What `export` would write as ONNX, and the table of its sizes; nothing is written. Raises as `export` does."""
+    run = read_run(run_path)
+    torch.set_num_threads(1)
+    records = _parity_records(run)
+    _check_zeros(run)
+    folded, note = fold_batch_norm(load_run_model(run))
+    built = build_onnx(run, _choose_codec(run.config.export, codec), folded, records)
+    return {
+        "run": str(run_path), "note": note, "passes": [entry.model_dump() for entry in built.removed],
+        "onnx": {
+            file.name: tabulate_sizes(
+                serialise_onnx(file.dense), file.packed, len(serialise_onnx(file.packed.proto))
+            )
+            for file in built.files
+        },
+    }  # fmt: skip
+
+
+def _choose_codec(settings: ExportConfig, codec: str | None) -> ExportConfig:
+    """ConfigError for an unknown codec."""
+    known = get_args(ExportConfig.model_fields["codec"].annotation)
+    if codec is None:
+        return settings
+    if codec not in known:
+        raise ConfigError(f"Unknown codec {codec!r}.", hint=suggest(codec, list(known)))
+    return settings.model_copy(update={"codec": codec})
 
 
 def _parity_records(run: Run) -> NDArray[np.float32]:
@@ -125,44 +162,51 @@ def _dense_baseline_bytes(run: Run, example: torch.Tensor) -> bytes:
     return serialise_onnx(export_onnx(folded, example, max_batch=ANY_BATCH))
 
 
-def _check_parity(run: Run, path: Path, records: NDArray[np.float32], reference: NDArray[np.float32]) -> ParityEntry:
-    settings = run.config.export
+def _check_parity(
+    run: Run, path: Path, precision: str, records: NDArray[np.float32], reference: NDArray[np.float32]
+) -> ParityEntry:
+    max_abs_error, min_top1_agreement = parity_gate(run.config.export, precision, reference)
     parity = compare_logits(reference, open_session(path).run(records))
-    if not parity.holds(settings.parity_max_abs_error, settings.parity_min_top1_agreement):
+    if not parity.holds(max_abs_error, min_top1_agreement):
         raise ExportError(
             f"{path.name} lost parity with eager on {parity.records} records: max abs error {parity.max_abs_error:.3g} "
-            f"(limit {settings.parity_max_abs_error:g}), top-1 agreement {parity.top1_agreement:.4f} "
-            f"(limit {settings.parity_min_top1_agreement:g}).",
+            f"(limit {max_abs_error:.3g}), top-1 agreement {parity.top1_agreement:.4f} "
+            f"(limit {min_top1_agreement:g}).",
             hint="Nothing was written; try export.codec = 'dense' to see which step changes the answers.",
         )
     return ParityEntry(**vars(parity))
 
 
-def _say_storage(layers: list[LayerEntry]) -> str:
-    return DENSE_NOTE if all(layer.codec == "dense" for layer in layers) else ONNX_NOTE
+def parity_gate(settings: ExportConfig, precision: str, reference: NDArray[np.float32]) -> tuple[float, float]:
+    """(largest absolute error of a logit, least top-1 agreement) for logits `reference` [N, C]; the settings of a lower
+    precision are shares of the largest logit."""
+    largest = float(np.abs(reference).max())
+    if precision == "float16":
+        return settings.float16_max_relative_error * largest, settings.float16_min_top1_agreement
+    if precision == "int8":
+        return settings.int8_max_relative_error * largest, settings.int8_min_top1_agreement
+    return settings.parity_max_abs_error, settings.parity_min_top1_agreement
 
 
-def _codecs(layers: list[LayerEntry]) -> str:
-    return "+".join(sorted({layer.codec for layer in layers}))
+def _size_key(name: str) -> str:
+    """ "model.int8.pte" -> "int8_pte_bytes", "model.spte" -> "spte_bytes"."""
+    return "_".join([*name.split(".")[1:], "bytes"])
 
 
-def _entry(path: Path, kind: Any, runtime: str, codec: str, note: str) -> FileEntry:
+def _document(path: Path) -> DocumentEntry:
     content = path.read_bytes()
-    return FileEntry(
-        sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), format=kind, runtime=runtime,
-        precision="float32", codec=codec, note=note,
-    )  # fmt: skip
+    return DocumentEntry(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
 
 
 def _manifest(
-    run: Run, target: str, model: ModelKind, files: dict[str, FileEntry], layers: list[LayerEntry], sizes: dict[str, int],
+    run: Run, target: str, model: ModelKind, files: dict[str, FileEntry], built: OnnxFiles, sizes: dict[str, int],
     parity: dict[str, ParityEntry], classes: int,
 ) -> Manifest:  # fmt: skip
     data = run.summary["data"]
     return Manifest(
         tool_versions={
             "sctool": __version__,
-            **{n: version(n) for n in ("torch", "onnx", "onnxruntime", "executorch")},
+            **{n: version(n) for n in ("torch", "torchao", "onnx", "onnxruntime", "executorch")},
         },
         target=target,
         model=model,
@@ -175,8 +219,10 @@ def _manifest(
         labels=data["labels"],
         data={"source": run.config.data.source, "records": data["records"], "input_shape": data["input_shape"]},
         split=run.summary["split"],
-        layers=layers,
+        layers=built.layers,
+        passes=built.removed,
         density=run.summary["density"] if model == "sparse" else 1.0,
         sizes=sizes,
         parity=parity,
+        accuracy={part: float(run.summary[model][f"{part}_accuracy"]) for part in ("train", "test")},
     )

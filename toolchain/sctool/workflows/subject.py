@@ -25,11 +25,11 @@ from sctool.runtimes.answering import CallableSession
 from sctool.runtimes.archive import MODELS, SUFFIXES, extract_models
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
-from sctool.workflows.bundle import find_run, load_records, open_bundle
+from sctool.workflows.bundle import Bundle, find_run, load_records, open_bundle
 from sctool.workflows.run_directory import DENSE, Run, load_run_model, read_canaries, read_run
 
 VERIFICATION = "verification.json"
-RUNTIME_NAMES = {"onnx": "ONNX Runtime", "pte": "ExecuTorch"}
+RUNTIME_NAMES = {"onnx": "ONNX Runtime", "pte": "ExecuTorch", "spte": "ExecuTorch"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Column:
 @dataclass(frozen=True)
 class Subject:
     """`columns`: the run's models in PyTorch first, where there is a run; then what is verified. `artifacts`: name ->
-    sha256; `files`: name -> path of all that ships; `record`: where verification.json goes by default."""
+    sha256; `files`: name -> path of all that ships; `record`: where verification.json goes by default; `bundle`: where
+    it is one."""
 
     columns: list[Column]
     data: Dataset
@@ -58,6 +59,7 @@ class Subject:
     files: dict[str, Path]
     record: Path
     notes: list[str] = field(default_factory=list)
+    bundle: Bundle | None = None
 
     @property
     def shipped(self) -> ModelKind:
@@ -68,17 +70,20 @@ class Subject:
 @contextmanager
 def open_subject(
     path: str | Path, *, run: Path | None, config: Path | None, data_source: str | None,
-    optimisation: Optimisation = "all",
+    optimisation: Optimisation = "all", signed_by: Path | None = None,
 ) -> Iterator[Subject]:  # fmt: skip
     """What `path` names, open for as long as the block lasts.
 
     A directory is a bundle, whose manifest says which records; for all else `run`, or the `config` that holds the data
-    set and its split, does. Raises ArtifactError for what cannot be opened, ConfigError where the records are not known.
+    set and its split, does. `signed_by`: the public key that must have signed the bundle. Raises ArtifactError for what
+    cannot be opened, ConfigError where the records are not known.
     """
     place = Path(path)
     if place.is_dir():
-        yield _open_bundle(place, run, data_source, optimisation)
+        yield _open_bundle(place, run, data_source, optimisation, signed_by)
         return
+    if signed_by:
+        raise ConfigError(f"{path} is no bundle: only bundles are signed.", hint="Leave --signed-by out.")
     if not place.exists() and ":" in str(path):
         session = CallableSession(load_callable(str(path), what="the model"), reference=str(path))
         columns, record = [Column(str(path), "artifact", session)], Path(VERIFICATION)
@@ -87,7 +92,7 @@ def open_subject(
     if not place.is_file():
         raise ArtifactError(
             f"No bundle directory {path}, nor a file.",
-            hint="`sctool export RUN` makes a bundle; .onnx, .pte, .apk go too.",
+            hint="`sctool export RUN` makes a bundle; .onnx, .pte, .spte, .apk go too.",
         )
     record = place.with_name(f"{place.name}.verification.json")
     if place.suffix.lower() in MODELS:
@@ -114,8 +119,10 @@ def _open_file(name: str, path: Path, optimisation: Optimisation, model: ModelKi
     return Column(title, "artifact", open_session(path, optimisation=optimisation), model=model)
 
 
-def _open_bundle(path: Path, run: Path | None, data_source: str | None, optimisation: Optimisation) -> Subject:
-    bundle = open_bundle(path)
+def _open_bundle(
+    path: Path, run: Path | None, data_source: str | None, optimisation: Optimisation, signed_by: Path | None
+) -> Subject:
+    bundle = open_bundle(path, signed_by)
     origin = find_run(bundle, run)
     data, split = load_records(bundle, data_source, origin)
     split = _without_canaries(split, origin)
@@ -123,7 +130,8 @@ def _open_bundle(path: Path, run: Path | None, data_source: str | None, optimisa
     columns = _open_run(origin) + [_open_file(name, path / name, optimisation, model) for name in bundle.manifest.files]
     artifacts = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
     config = origin.config if origin else Config()
-    return Subject(columns, data, split, config, origin, artifacts, _list_files(path), path / VERIFICATION)
+    files, record = _list_files(path), path / VERIFICATION
+    return Subject(columns, data, split, config, origin, artifacts, files, record, bundle=bundle)
 
 
 def _list_files(bundle: Path) -> dict[str, Path]:

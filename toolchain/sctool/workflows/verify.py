@@ -17,6 +17,7 @@ from sctool.domain.config import Config, VerifyConfig
 from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import Canaries, MembershipSplit
 from sctool.errors import ArtifactError, ConfigError, DataError
+from sctool.export.model_card import write_model_card
 from sctool.export.parity import compare_logits
 from sctool.runtimes.inside import extract_features
 from sctool.safety.evaluate import blind_baseline, evaluate_attack, shuffled_control
@@ -68,10 +69,10 @@ class _Findings:
 def verify(
     path: str | Path, *, run: Path | None = None, config: Path | None = None, data_source: str | None = None,
     gates: Gates | None = None, audit: Audit = DEFAULT_AUDIT, baseline: Path | None = None, output: Path | None = None,
-    junit: Path | None = None, progress: Progress = ignore_progress,
+    junit: Path | None = None, signed_by: Path | None = None, progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """Verify what `path` names (see `open_subject`); writes verification.json (default: into the bundle, else beside the
-    file) and returns it with its path.
+    file) and returns it with its path. A bundle's model card gets the figures.
 
     With `baseline`, an earlier verification or its bundle, what leaks more than there by more than noise is a leak too;
     `junit` gets the verdict as XML.
@@ -82,12 +83,14 @@ def verify(
     """
     before = read_baseline(baseline) if baseline else None
     with open_subject(
-        path, run=run, config=config, data_source=data_source, optimisation=audit.optimisation
+        path, run=run, config=config, data_source=data_source, optimisation=audit.optimisation, signed_by=signed_by
     ) as subject:
         limits = (gates or Gates()).over(subject.config.verify)
         verification = _verify(subject, limits, audit, before, progress)
-        file = output or subject.record
+        file, bundle = output or subject.record, subject.bundle
     write_json(file, verification)
+    if bundle and output is None:
+        write_model_card(bundle.path, bundle.manifest, verification)
     if junit:
         write_file(junit, to_junit(verification))
     return file, verification

@@ -1,30 +1,65 @@
-"""How one tensor's zeros are left out of an ONNX file."""
+"""What stores a tensor: a position codec says where the values are, a value codec what they are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
+
+from sctool.export.codecs.scope import Scope
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Initialisers to store, and nodes whose last output, called as the tensor was, is the dense tensor."""
+class Quantised:
+    """codes: of the tensor's shape, code 0 is +0.0 and nothing else is; width: bits that a code takes when stored.
 
-    initialisers: list[onnx.TensorProto]
-    nodes: list[onnx.NodeProto]
+    dtype: of the tensor that the nodes give back. table: float32 [T], what the codes stand for; scale: float32,
+    multiplied at the end, of a shape that broadcasts over the tensor; None where there is no such step.
+    """
 
-    @property
-    def stored_bytes(self) -> int:
-        return sum(len(tensor.raw_data) for tensor in self.initialisers)
+    codes: NDArray[Any]
+    width: int
+    dtype: np.dtype[Any]
+    table: NDArray[np.float32] | None = None
+    scale: NDArray[np.float32] | None = None
 
 
-class Codec(Protocol):
-    """Encodes a float32 tensor of any shape without loss, bit for bit."""
+class ValueCodec(Protocol):
+    """What is stored of each value. Zeros stay zeros."""
 
     name: str
+    opset: int
+    """The lowest that its nodes need."""
+    load_ns: float
+    """CPU time at load, ns a stored value (x86 host, one thread); see benchmarks/storage.py."""
 
-    def encode(self, name: str, tensor: NDArray[np.float32]) -> Encoded: ...
+    def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
+        """The codes of `tensor`; None where this codec cannot hold it."""
+        ...
+
+    def restore(self, quantised: Quantised) -> NDArray[Any]:
+        """What the nodes give: the numpy oracle."""
+        ...
+
+    def add_lift(self, scope: Scope, codes: NDArray[Any], shape: tuple[int, ...], quantised: Quantised) -> str:
+        """Store `codes` [n] and add the nodes that turn them into values of `shape`, of n elements; their name."""
+        ...
+
+    def add_lift_stored(self, scope: Scope, name: str, quantised: Quantised) -> str:
+        """The same for codes that are in the graph already, a number each."""
+        ...
+
+
+class PositionCodec(Protocol):
+    """Where the codes other than 0 are. Decodes any shape, bit for bit."""
+
+    name: str
+    opset: int
+    load_ns: tuple[float, float, float]
+    """CPU time at load, ns a tensor, an element and a stored value (x86 host, one thread)."""
+
+    def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
+        """Store `quantised` and add the nodes that give the dense tensor, unscaled; its name."""
+        ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sctool.export.fold import fold_batch_norm
+from sctool.export.passes.batch_norm import fold_batch_norm
 from sctool.models.vision import SmallCnn
 
 

@@ -1,0 +1,53 @@
+"""Values set into a tensor of zeros, at flat positions that nodes have computed."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import numpy_helper
+
+from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.scope import Scope
+
+Slots = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+def find_slots(quantised: Quantised) -> Slots:
+    """Flat positions, rising, of the codes that are not 0; [0] where there are none."""
+    codes = np.ascontiguousarray(quantised.codes).reshape(-1)
+    found = np.flatnonzero(codes.view(f"u{codes.itemsize}"))
+    return found if len(found) else np.zeros(1, np.int64)
+
+
+def pad_slots(slots: Slots, size: int, multiple: int, *, begin: bool = False) -> Slots:
+    """`slots` with the first positions that are free beside them (explicit zeros), to a length of a whole `multiple`.
+
+    With `begin`, position 0 is among them. As they are where too few positions are free.
+    """
+    if begin and slots[0] != 0:
+        slots = np.concatenate([np.zeros(1, np.int64), slots])
+    needed = -len(slots) % multiple
+    if needed == 0:
+        return slots
+    taken = np.zeros(min(size, len(slots) + needed), bool)
+    taken[slots[slots < len(taken)]] = True
+    return np.sort(np.concatenate([slots, np.flatnonzero(~taken)[:needed]]))
+
+
+def add_placement(scope: Scope, quantised: Quantised, slots: Slots, index: str, values: ValueCodec) -> str:
+    """The dense tensor from `index`, int64 [1, 1, n] nodes' output, and the values at `slots` [n].
+
+    float32 by MaxUnpool, which makes its own zeros and checks every index; other types by ScatterElements.
+    """
+    shape, size = quantised.codes.shape, quantised.codes.size
+    codes = quantised.codes.reshape(-1)[slots]
+    lifted = values.add_lift(scope, codes, (1, 1, len(slots)), quantised)
+    if quantised.dtype == np.float32:
+        length = scope.constant("length", np.array([1, 1, size], np.int64))
+        flat = scope.add("MaxUnpool", [lifted, index, length], kernel_shape=[1], strides=[1])
+        scope.state_shape(flat, np.float32, (1, 1, size))
+    else:
+        zero = numpy_helper.from_array(np.zeros(1, quantised.dtype), "value")
+        length = scope.constant("length", np.array([1, 1, size], np.int64))
+        zeros = scope.add("ConstantOfShape", [length], value=zero)
+        flat = scope.add("ScatterElements", [zeros, index, lifted], axis=2)
+    return scope.add("Reshape", [flat, scope.common(np.array(shape, np.int64))])

@@ -1,0 +1,17 @@
+"""Every code, zero or not."""
+
+from __future__ import annotations
+
+from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.scope import Scope
+
+
+class Dense:
+    """No positions at all."""
+
+    name = "dense"
+    opset = 1
+    load_ns = (0.0, 0.0, 0.0)
+
+    def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
+        return values.add_lift(scope, quantised.codes.reshape(-1), quantised.codes.shape, quantised)

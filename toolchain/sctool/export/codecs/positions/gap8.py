@@ -1,0 +1,40 @@
+"""Positions as uint8 gaps: Cast -> CumSum. The fastest to load, about a byte a value.
+
+Every gap is at most 255: a longer one is bridged by explicit zeros.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.placement import Slots, add_placement, find_slots
+from sctool.export.codecs.scope import Scope
+
+LONGEST = 255
+
+
+def bridge_gaps(slots: Slots) -> Slots:
+    """`slots` with a position more in every stretch of over LONGEST, as often as it takes; from 0 on."""
+    distance = np.diff(slots, prepend=0)
+    bridges = np.maximum(distance - 1, 0) // LONGEST
+    last = np.cumsum(bridges + 1) - 1
+    gaps = np.full(last[-1] + 1, LONGEST, np.int64)
+    gaps[last] = distance - bridges * LONGEST
+    return np.asarray(np.cumsum(gaps))
+
+
+class Gap8:
+    """One byte of position for each stored value."""
+
+    name = "gap8"
+    opset = 11
+    load_ns = (8e4, 0.0, 12.0)
+
+    def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
+        slots = bridge_gaps(find_slots(quantised))
+        gaps = np.diff(slots, prepend=0).astype(np.uint8)
+        wide = scope.add("Cast", [scope.constant("gaps", gaps.reshape(1, 1, -1))], to=onnx.TensorProto.INT64)
+        index = scope.add("CumSum", [wide, scope.common(np.array(2, np.int64))])
+        return add_placement(scope, quantised, slots, index, values)

@@ -1,0 +1,93 @@
+"""Exact float32 values in fewer bits: three bytes of sign and fraction, and the exponent's place among the few in use.
+
+A network's weights use few exponents: two to four bits tell them apart where the format spends eight. A value is put
+together as an integer of 24 bits times a power of two, both exact in float32. What has another exponent (NaN, infinities,
+-0.0 and numbers below 2**-103 among it) is kept aside and set in at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from sctool.export.codecs.bits import add_low_bits
+from sctool.export.codecs.codec import Quantised
+from sctool.export.codecs.scope import Scope
+
+WIDTHS = (2, 3, 4)
+ASIDE_BITS = 64
+"""Of a value kept aside: its place and itself."""
+_LOWEST = 24
+"""Biased exponent from which on the power of two that scales the integer is a normal number."""
+_ZERO = 0
+FLOAT, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
+
+
+def choose_exponents(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
+    """(classes int64 [<= 2**w], w): the commonest biased exponents, rising; 0 stands for +0.0 alone."""
+    kinds, counts = np.unique(_classes(values), return_counts=True)
+    usable = kinds >= 0
+    order = np.argsort(-counts[usable], kind="stable")
+    kinds, counts = kinds[usable][order], counts[usable][order]
+    width = min(WIDTHS, key=lambda w: len(values) * w + ASIDE_BITS * (len(values) - int(counts[: 2**w].sum())))
+    return np.sort(kinds[: 2**width]), width
+
+
+def _classes(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Biased exponent; 0 for +0.0; -1 where neither an integer times a power of two of normal numbers nor that."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    exponents = ((bits >> 23) & 255).astype(np.int64)
+    return np.where(bits == 0, _ZERO, np.where((exponents >= _LOWEST) & (exponents < 255), exponents, -1))
+
+
+def significand_table() -> NDArray[np.float32]:
+    """float32 [256]: sign and 7 bits of fraction -> what they stand for; a negative one counts up to its magnitude."""
+    magnitude = (128 + np.arange(128)) * 65536
+    return np.concatenate([magnitude, -magnitude - 65535]).astype(np.float32)
+
+
+class Split:
+    """Lossless, as float32 is, in 26 to 28 bits a value."""
+
+    name = "split"
+    opset = 18
+    load_ns = 25.0
+
+    def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
+        return Quantised(tensor, 32, tensor.dtype) if tensor.dtype == np.float32 else None
+
+    def restore(self, quantised: Quantised) -> NDArray[Any]:
+        return quantised.codes
+
+    def add_lift(self, scope: Scope, codes: NDArray[Any], shape: tuple[int, ...], quantised: Quantised) -> str:
+        bits = np.ascontiguousarray(codes).view(np.uint32)
+        exponents, width = choose_exponents(codes)
+        classes = _classes(codes)
+        aside = np.flatnonzero(~np.isin(classes, exponents))
+        low = (bits & 0xFFFF).astype(np.uint16)
+        low = np.where(bits >> 31, 65535 - low, low).astype(np.uint16)
+        high = (((bits >> 24) & 0x80) | ((bits >> 16) & 0x7F)).astype(np.uint8)
+        places = np.minimum(np.searchsorted(exponents, classes), len(exponents) - 1 if len(exponents) else 0)
+        with np.errstate(under="ignore"):
+            powers = np.where(exponents == _ZERO, 0.0, 2.0 ** (exponents - 150.0)).astype(np.float32)
+        table = scope.common(significand_table(), "significand")
+        place = scope.add("Cast", [scope.constant("high", high.reshape(shape))], to=INT32)
+        significand = scope.add("Gather", [table, place])
+        rest = scope.add("Cast", [scope.constant("low", low.reshape(shape))], to=FLOAT)
+        integer = scope.add("Add", [significand, rest])
+        which = scope.add("Cast", [add_low_bits(scope, "exponents", places, width, shape)], to=INT32)
+        power = scope.add("Gather", [scope.constant("powers", np.resize(powers, max(len(powers), 1))), which])
+        whole = scope.add("Mul", [integer, power])
+        return self._set_aside(scope, whole, aside, codes, shape) if len(aside) else whole
+
+    def _set_aside(self, scope: Scope, whole: str, aside: Any, codes: NDArray[Any], shape: tuple[int, ...]) -> str:
+        flat = scope.add("Reshape", [whole, scope.common(np.array([-1], np.int64))])
+        index = scope.constant("aside", aside.astype(np.int32 if len(codes) < 2**31 else np.int64))
+        flat = scope.add("ScatterElements", [flat, index, scope.constant("aside_values", codes[aside])], axis=0)
+        return scope.add("Reshape", [flat, scope.common(np.array(shape, np.int64))])
+
+    def add_lift_stored(self, scope: Scope, name: str, quantised: Quantised) -> str:
+        return name

@@ -1,0 +1,78 @@
+"""The ExecuTorch files of a bundle: for each precision a program, and the same program as a sparse package."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sctool.atomic import write_file
+from sctool.data.source import load_dataset
+from sctool.domain.artifact import ArtifactFormat, Precision
+from sctool.errors import ExportError
+from sctool.export.executorch import export_pte
+from sctool.export.manifest import FileEntry
+from sctool.export.storage_rules import PACKAGE, XNNPACK, StorageRule
+from sctool.formats.spte import MAX_UNPACKED, pack
+from sctool.workflows.run_directory import Run, read_split
+
+RUNTIME = "executorch+xnnpack"
+PTE_NOTE = "XNNPACK stores and computes dense weights by its design: this file is as large as the dense model's"
+SPTE_NOTE = "the program beside it with its weights stored sparse; unpacked, byte for byte, when it is loaded"
+
+
+def write_executorch(
+    folder: Path, run: Run, model: nn.Module, example: torch.Tensor, note: str
+) -> dict[str, FileEntry]:
+    """Write the run's `model` into `folder` in every precision of its config; file name -> entry of the manifest.
+
+    `note` goes with each. Raises ExportError where it cannot be exported or is over 2 GiB.
+    """
+    settings = run.config.export
+    files: dict[str, FileEntry] = {}
+    calibration = _calibration_records(run) if "int8" in settings.precisions else None
+    for precision in settings.precisions:
+        arguments = {"max_batch": settings.max_batch, "precision": precision, "calibration": calibration}
+        path = folder / name_file(precision, "pte")
+        write_file(path, _checked(export_pte(model, example, **arguments).program))  # type: ignore[arg-type]
+        entry = describe_file(path, "pte", RUNTIME, "dense", f"{PTE_NOTE}. {note}".strip(), XNNPACK, precision)
+        files[path.name] = entry
+        if settings.sparse_package:
+            parts = export_pte(model, example, apart=True, **arguments)  # type: ignore[arg-type]
+            path = folder / name_file(precision, "spte")
+            write_file(path, pack(_checked(parts.program), _checked(parts.data)))
+            files[path.name] = describe_file(path, "spte", RUNTIME, "rice+split", SPTE_NOTE, PACKAGE, precision)
+    return files
+
+
+def name_file(precision: Precision, suffix: str) -> str:
+    """ "model.pte" for float32, "model.int8.pte" for int8."""
+    return f"model.{suffix}" if precision == "float32" else f"model.{precision}.{suffix}"
+
+
+def describe_file(
+    path: Path, kind: ArtifactFormat, runtime: str, codec: str, note: str, rule: StorageRule, precision: str = "float32"
+) -> FileEntry:
+    """The manifest's entry of the file at `path`."""
+    content = path.read_bytes()
+    return FileEntry(
+        sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), format=kind, runtime=runtime,
+        precision=precision, codec=codec, note=note, stores=rule.stores, computes=rule.computes, because=rule.because,
+    )  # fmt: skip
+
+
+def _calibration_records(run: Run) -> torch.Tensor:
+    """The records of the split part `quantisation`, [N, ...]."""
+    data = load_dataset(run.config.data.source, run.config.data.root)
+    return torch.from_numpy(data.x[read_split(run)["quantisation"]])
+
+
+def _checked(content: bytes) -> bytes:
+    if len(content) > MAX_UNPACKED:
+        raise ExportError(
+            f"An ExecuTorch file of {len(content)} bytes; the limit is {MAX_UNPACKED}.",
+            hint="Export a smaller model, or ONNX alone.",
+        )
+    return content
