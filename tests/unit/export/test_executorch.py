@@ -1,4 +1,4 @@
-"""ExecuTorch programs in each precision, run by the real runtime: answers, zeros, batches, weights in a file of their own."""
+"""ExecuTorch programs in each precision, run by the real runtime: answers, zeros, batches, weights in their own file."""
 
 from __future__ import annotations
 
