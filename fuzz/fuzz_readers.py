@@ -5,7 +5,7 @@
     python fuzz/fuzz_readers.py --target spte     # one of them
 
 Needs `pip install '.[fuzz]'`. Each target runs in a process of its own, from the seeds in fuzz/corpus/TARGET; what it finds
-on the way stays in runs/fuzz/TARGET. Anything but an ArtifactError, a crash, an input that takes over ten seconds or 2 GiB is
+along the way is in runs/fuzz/TARGET. Anything but an ArtifactError, a crash, an input that takes ten seconds or 2 GiB is
 a finding: the input is kept and the exit code is 1.
 """
 

@@ -1,4 +1,4 @@
-"""Writes the seeds in fuzz/corpus: small real files of each kind. `python fuzz/make_corpus.py`, from the project's folder."""
+"""Writes the seeds in fuzz/corpus, small real files: `python fuzz/make_corpus.py`, from the project's folder."""
 
 from __future__ import annotations
 
