@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.backends import nnpack
 
 from sctool.domain.artifact import Precision
 from sctool.errors import ExportError
+from sctool.formats.pte import read_program
 from sctool.quiet import silence
 
 DATA = "weights"
@@ -58,14 +61,29 @@ def export_pte(
         raise ExportError("int8 needs records for its ranges; the split part `quantisation` has none.",
                           hint="Give it a share: --set data.split.quantisation=0.02.")  # fmt: skip
     try:
-        with silence(), torch.no_grad():
-            return _export(model, example, max_batch, precision, calibration, apart)
+        with silence(), torch.no_grad(), _plain_convolutions():
+            files = _export(model, example, max_batch, precision, calibration, apart)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
             f"Cannot export to ExecuTorch ({precision}): {type(error).__name__}: {reason}.",
             hint="Simplify the model's forward, or run with --debug.",
         ) from error
+    most = read_program(files.program, "the program").methods[0].inputs[0].shape[0]
+    if most < max_batch:
+        raise ExportError(
+            f"The ExecuTorch program takes batches of up to {most}, not {max_batch}: the model's code bounds them.",
+            hint=f"Set export.max_batch={most}, or take the condition on the batch out of the model's forward.",
+        )
+    return files
+
+
+@contextmanager
+def _plain_convolutions() -> Iterator[None]:
+    """Without oneDNN and NNPACK: choosing between them, PyTorch asks whether a batch has fewer than 16 records, and the
+    program is then bounded by 15."""
+    with torch.backends.mkldnn.flags(enabled=False), nnpack.flags(enabled=False):
+        yield
 
 
 def _export(
@@ -102,8 +120,9 @@ def _quantise(module: Any, calibration: torch.Tensor) -> Any:
 
     quantiser = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     prepared = prepare_pt2e(module, quantiser)
-    for batch in _batches(calibration):
-        prepared(batch)
+    with torch.backends.mkldnn.flags(enabled=True):
+        for batch in _batches(calibration):
+            prepared(batch)
     return convert_pt2e(prepared)
 
 
