@@ -23,8 +23,8 @@ from sctool.cli.options import (
     RunPath,
 )
 from sctool.cli.output import Output
-from sctool.domain.artifact import Optimisation
 from sctool.cli.password import read_key
+from sctool.domain.artifact import Optimisation
 from sctool.errors import BudgetExceeded, ConfigError, VerificationFailed
 
 

@@ -46,7 +46,8 @@ def _describe_model(manifest: Manifest) -> str:
     return (
         f"Input `{manifest.input.name}`: {manifest.input.dtype} {_say_shape(manifest.input.shape)}; output "
         f"`{manifest.output.name}`: {_say_shape(manifest.output.shape)}, one logit a class. {kept:,} of {size:,} stored "
-        f"weights are not zero (density of the masked layers {manifest.density:.4f}). {TRAINED[manifest.model]}\n\nMade with {versions}; "
+        f"weights are not zero (density of the masked layers {manifest.density:.4f}). {TRAINED[manifest.model]}\n\n"
+        f"Made with {versions}; "
         f"run `{manifest.run_sha256[:16]}`."
     )
 
@@ -86,7 +87,9 @@ def _describe_data(manifest: Manifest) -> str:
 
 
 def _tell_accuracy(manifest: Manifest, verification: dict[str, Any] | None) -> str:
-    rows = [[f"{manifest.model} model in PyTorch, {part}", say_percent(value)] for part, value in manifest.accuracy.items()]
+    rows = [
+        [f"{manifest.model} model in PyTorch, {part}", say_percent(value)] for part, value in manifest.accuracy.items()
+    ]
     for column in (verification or {}).get("columns", []):
         if column["kind"] == "artifact":
             rows.append([f"{column['name']}, test", say_percent(column["test_accuracy"])])
