@@ -150,7 +150,8 @@ class AdbSession:
     def _shell(self, command: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Completed:
         """stdout and stderr apart and the exit code, whether or not the phone's adb keeps them."""
         errors = f"{FOLDER}/{_ERRORS}-{os.getpid()}"
-        line = f"( {command}\n) 2>{errors}; code=$?; echo; echo {_EXIT}$code; tail -c 4000 {errors} 2>/dev/null; rm -f {errors}"
+        ending = f"code=$?; echo; echo {_EXIT}$code; tail -c 4000 {errors} 2>/dev/null; rm -f {errors}"
+        line = f"( {command}\n) 2>{errors}; {ending}"
         done = run_process([self._adb, "-s", self.name, "shell", "-n", line], timeout_s=timeout_s)
         stdout, found, rest = done.stdout.replace("\r\n", "\n").rpartition(f"\n{_EXIT}")
         code, _, stderr = rest.partition("\n")

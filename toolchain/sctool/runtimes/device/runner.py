@@ -37,10 +37,12 @@ class Work:
 
 
 class Runner(Protocol):
-    """`prefix`: what comes before the work's own arguments on the device's command line."""
+    """`formats`: the suffixes of the files that it runs."""
 
-    kind: str
-    formats: tuple[str, ...]
+    @property
+    def kind(self) -> str: ...
+    @property
+    def formats(self) -> tuple[str, ...]: ...
 
     def install(self, session: DeviceSession) -> Sequence[str]:
         """Put the program and its libraries onto the device; returns the command line's beginning."""
