@@ -44,6 +44,7 @@ def adb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
                         ("ADB_MDNS_AUTO_CONNECT", "0"), ("ADB_USB", "0")):  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    subprocess.run([adb, "start-server"], capture_output=True, timeout=60, check=True)
     yield adb
     subprocess.run([adb, "kill-server"], capture_output=True, timeout=20, check=False)
 

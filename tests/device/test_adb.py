@@ -116,7 +116,7 @@ def test_unauthorised(attach: Attach, adb_server: str) -> None:
 def test_offline(attach: Attach, adb_server: str) -> None:
     phone = attach(faults=Faults(silent=True))
     wait_for(lambda: bool(list_attached(adb_server)))
-    with pytest.raises(DeviceError, match="is (offline|connecting|authorizing)"):
+    with pytest.raises(DeviceError, match=r"is (offline|connecting|authorizing)"):
         AdbSession(phone.serial)
 
 
