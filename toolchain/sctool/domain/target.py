@@ -65,7 +65,7 @@ class Anchor(_Record):
 
 
 class Target(_Record):
-    """A device, a class of devices, or this machine."""
+    """A device, a class of devices, or this machine. `emulate`: the processor that QEMU plays for it."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     kind: Literal["device", "class", "host"]
@@ -75,6 +75,9 @@ class Target(_Record):
     description: str = ""
     delegate: Literal["none", "cpu", "xnnpack", "sparse"] = "cpu"
     threads: Count = 1
+    emulate: Name | None = None
+    soc: Name | None = None
+    facts_source: Name | None = None
     clusters: tuple[Cluster, ...] = ()
     caches: tuple[Cache, ...] = ()
     memory_bandwidth_gbps: Positive | None = None

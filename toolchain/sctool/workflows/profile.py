@@ -1,34 +1,71 @@
-"""What each artifact of a bundle costs, measured on this host."""
+"""What each artifact of a bundle costs: on this host, on a phone, or in counts under emulation."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sctool import __version__
-from sctool.atomic import write_json
+from sctool.atomic import check_writable, write_file, write_json
 from sctool.domain.config import ProfileConfig
-from sctool.domain.target import load_target
+from sctool.domain.measurement import LatencyProfile
+from sctool.domain.target import Target, load_target
+from sctool.errors import ArtifactError, ConfigError
 from sctool.profiling.budget import check_budget, not_gated
 from sctool.profiling.host import profile_on_host
-from sctool.workflows.bundle import find_run, load_records, open_bundle
+from sctool.profiling.protocol import Journal, Plan, measure
+from sctool.profiling.table import to_csv
+from sctool.runtimes.device.emulator import EmulatedSession
+from sctool.runtimes.device.registry import EMULATED, HOST, on_device
+from sctool.runtimes.device.runner import find_runner
+from sctool.runtimes.device.session import DeviceArtifact
+from sctool.workflows.bench import RunnerBench, count_cost
+from sctool.workflows.bundle import Bundle, find_run, load_records, open_bundle
 from sctool.workflows.progress import Progress, ignore_progress
 
 OPENER = "sctool.runtimes.registry:open_session"
+NO_RUNNER = "{name} was NOT measured on {device}: no runner here takes it to a device."
+NO_LATENCY = "Under emulation nothing is a latency: instruction counts are a relative cost, the same in every run."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to measure. `device`: see `open_device`; None: what the target says, else this host's own processes."""
+
+    device: str | None = None
+    target: str | None = None
+    cluster: str = "all"
+    resume: bool = False
+    cool_down_s: float = 300.0
+
+
+@dataclass
+class _Findings:
+    profiles: list[LatencyProfile] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+HERE = Place()
 
 
 def profile(
     path: Path, *, threads: int | None = None, repeats: int | None = None, iterations: int | None = None,
-    warm_up: int | None = None, data_source: str | None = None, output: Path | None = None,
-    progress: Progress = ignore_progress,
+    warm_up: int | None = None, data_source: str | None = None, place: Place = HERE, output: Path | None = None,
+    csv: Path | None = None, progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """Profile every artifact of the bundle at `path` on a real record; writes profile.json and returns it with its path.
 
-    Settings left None come from the run's config, else from the defaults. Raises ArtifactError for a damaged bundle
-    and DeviceError where the measuring process fails.
+    Settings left None come from the run's config, else from the defaults. On a device each repeat is written to
+    profile.jsonl at once, so that a torn call goes on with `place.resume`; `csv` gets the figures as a table.
+
+    Raises ArtifactError for a damaged bundle, ConfigError for a target that nothing here can measure, and DeviceError
+    where the device or the measuring process fails.
     """
     bundle = open_bundle(path)
     origin = find_run(bundle, None)
@@ -36,30 +73,87 @@ def profile(
     base = origin.config.profile if origin else ProfileConfig()
     given = {"threads": threads, "repeats": repeats, "iterations": iterations, "warm_up": warm_up}
     settings = base.model_copy(update={key: value for key, value in given.items() if value is not None})
-    target = load_target(bundle.manifest.target)
-    profiles = []
-    with tempfile.TemporaryDirectory(prefix="sctool-profile-") as folder:
-        record = Path(folder) / "input.npy"
-        np.save(record, data.x[split["test"][:1]], allow_pickle=False)
-        for number, (name, entry) in enumerate(bundle.manifest.files.items()):
-            progress(number, len(bundle.manifest.files), f"measuring {name}")
-            profiles.append(
-                profile_on_host(
-                    path / name, entry.format, opener=OPENER, input_path=record, threads=settings.threads,
-                    repeats=settings.repeats, iterations=settings.iterations, warm_up=settings.warm_up,
-                )
-            )  # fmt: skip
+    target = load_target(place.target or bundle.manifest.target)
+    records: NDArray[np.float32] = data.x[split["test"][:1]]
+    file = output or path / "profile.json"
+    check_writable(file)
+    device = place.device or _device_of(place.target, target)
+    if device is None:
+        findings = _on_host(bundle, settings, records, progress)
+    else:
+        findings = _on_device(bundle, device, target, settings, place, records, file.with_suffix(".jsonl"), progress)
     progress(1, 1, "measured")
     size = sum(entry.size_bytes for entry in bundle.manifest.files.values())
     result = {
-        "schema_version": 1,
+        "schema_version": 2,
         "sctool": __version__,
         "target": target.name,
         "budget": target.budget.model_dump(exclude_none=True) or None,
-        "violations": check_budget(profiles, size, target),
-        "notes": not_gated(profiles, target),
-        "profiles": [item.to_json() for item in profiles],
+        "violations": check_budget(findings.profiles, size, target),
+        "notes": findings.notes + not_gated(findings.profiles, target),
+        "profiles": [item.to_json() for item in findings.profiles],
+        "costs": findings.costs,
     }
-    file = output or path / "profile.json"
     write_json(file, result)
+    if csv:
+        write_file(csv, to_csv(result))
     return file, result
+
+
+def _device_of(named: str | None, target: Target) -> str | None:
+    """Where the target that the caller named is measured; a bundle's own target asks for nothing."""
+    if named is None:
+        return None
+    if target.kind == "host":
+        return HOST
+    if target.emulate:
+        return EMULATED
+    raise ConfigError(
+        f"{target.name} is a {target.kind} that is not here: nothing was measured.",
+        hint="Attach it and add --device attached, or use --target android-emulated.",
+    )
+
+
+def _on_host(bundle: Bundle, settings: ProfileConfig, records: NDArray[np.float32], progress: Progress) -> _Findings:
+    findings = _Findings()
+    with tempfile.TemporaryDirectory(prefix="sctool-profile-") as folder:
+        record = Path(folder) / "input.npy"
+        np.save(record, records, allow_pickle=False)
+        for number, (name, entry) in enumerate(bundle.manifest.files.items()):
+            progress(number, len(bundle.manifest.files), f"measuring {name}")
+            findings.profiles.append(
+                profile_on_host(
+                    bundle.path / name, entry.format, opener=OPENER, input_path=record, threads=settings.threads,
+                    repeats=settings.repeats, iterations=settings.iterations, warm_up=settings.warm_up,
+                )
+            )  # fmt: skip
+    return findings
+
+
+def _on_device(
+    bundle: Bundle, device: str, target: Target, settings: ProfileConfig, place: Place, records: NDArray[np.float32],
+    journal_path: Path, progress: Progress,
+) -> _Findings:  # fmt: skip
+    findings = _Findings()
+    plan = Plan(
+        settings.repeats, settings.iterations, settings.warm_up, settings.threads, place.cluster,
+        cool_down_s=place.cool_down_s,
+    )  # fmt: skip
+    files = [bundle.path / name for name in bundle.manifest.files]
+    with on_device(device, cpu=target.emulate) as session:
+        journal = Journal(None if isinstance(session, EmulatedSession) else journal_path, resume=place.resume)
+        for number, file in enumerate(files):
+            progress(number, len(files), f"measuring {file.name} on {session.name}")
+            if find_runner(file) is None:
+                findings.notes.append(NO_RUNNER.format(name=file.name, device=session.name))
+                continue
+            artifact = DeviceArtifact(session, file)
+            if isinstance(session, EmulatedSession):
+                findings.costs.append(count_cost(session, artifact, records))
+            else:
+                findings.profiles.append(measure(RunnerBench(artifact, records), plan, journal))
+    if not findings.profiles and not findings.costs:
+        raise ArtifactError(f"Nothing of this bundle runs on {device}.", hint="On devices .onnx files run.")
+    if findings.costs:
+        findings.notes.insert(0, NO_LATENCY)
+    return findings

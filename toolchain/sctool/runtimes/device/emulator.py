@@ -22,7 +22,7 @@ class EmulatedSession(LocalSession):
     def __init__(self, kit: EmulatorKit | None = None, cpu: str = CPU) -> None:
         """NativeRuntimeMissing where the kit is not installed."""
         self.kit = kit or find_kit()
-        self._cpu = cpu
+        self.cpu = cpu
         super().__init__(f"qemu-aarch64 {cpu}")
 
     def run(self, command: Sequence[str], *, timeout_s: float, cores: Sequence[int] = ()) -> Completed:
@@ -53,12 +53,14 @@ class EmulatedSession(LocalSession):
             [str(self.kit.qemu), "--version"], timeout_s=30, environment=self.kit.environment
         ).stdout.splitlines()
         return DeviceFacts(
-            model=f"QEMU user mode, {self._cpu}", soc=None, abi="aarch64", system="Linux (emulated)",
+            model=f"QEMU user mode, {self.cpu}", soc=None, abi="aarch64", system="Linux (emulated)",
             build=version[0] if version else None, cores=(), memory_kib=None,
         )  # fmt: skip
 
     def _emulate(self, options: Sequence[str], command: Sequence[str], timeout_s: float) -> Completed:
-        qemu = [str(self.kit.qemu), "-cpu", self._cpu, *options, "-L", str(self.kit.arm)]
+        """With an environment of its own: the guest's stack, and with it its counts, would follow the caller's."""
+        qemu = [str(self.kit.qemu), "-cpu", self.cpu, *options, "-L", str(self.kit.arm)]
         return run_process(
-            [*qemu, *command], folder=Path(self.folder), timeout_s=timeout_s, environment=self.kit.environment
-        )
+            [*qemu, *command], folder=Path(self.folder), timeout_s=timeout_s,
+            environment={"LC_ALL": "C", **self.kit.environment}, inherit=False,
+        )  # fmt: skip

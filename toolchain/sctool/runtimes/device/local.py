@@ -63,12 +63,16 @@ def run_process(
     folder: Path | None = None,
     timeout_s: float,
     environment: Mapping[str, str] | None = None,
+    inherit: bool = True,
 ) -> Completed:
-    """Run `command`; its whole process group ends with it. DeviceError where it cannot start or does not end in time."""
+    """Run `command`; its whole process group ends with it. `inherit`: `environment` comes on top of this process's own.
+
+    Raises DeviceError where it cannot start or does not end in time.
+    """
     try:
         process = subprocess.Popen(
             list(command), cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})}, start_new_session=True,
+            env={**(os.environ if inherit else {}), **(environment or {})}, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise DeviceError(

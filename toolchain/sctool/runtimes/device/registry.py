@@ -10,15 +10,18 @@ from sctool.domain.device import DeviceSession
 EMULATED, HOST, ATTACHED = "emulated", "host", "attached"
 
 
-def open_device(name: str) -> DeviceSession:
+def open_device(name: str, *, cpu: str | None = None) -> DeviceSession:
     """A session on `name`: "emulated", "host", "attached" (the only phone there is), else the phone with that serial.
+
+    `cpu` is the processor that the emulator plays (default: a Cortex-A76).
 
     Raises DeviceError where the phone is not there or not ready, NativeRuntimeMissing where the emulator or adb is not.
     """
     if name == EMULATED:
         from sctool.runtimes.device.emulator import EmulatedSession
+        from sctool.runtimes.device.kit import CPU
 
-        return EmulatedSession()
+        return EmulatedSession(cpu=cpu or CPU)
     if name == HOST:
         from sctool.runtimes.device.local import LocalSession
 
@@ -29,9 +32,9 @@ def open_device(name: str) -> DeviceSession:
 
 
 @contextmanager
-def on_device(name: str) -> Iterator[DeviceSession]:
+def on_device(name: str, *, cpu: str | None = None) -> Iterator[DeviceSession]:
     """`open_device`, closed when the block ends, however it ends."""
-    session = open_device(name)
+    session = open_device(name, cpu=cpu)
     try:
         yield session
     finally:
