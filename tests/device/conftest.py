@@ -13,7 +13,7 @@ import pytest
 
 from sctool.errors import NativeRuntimeMissing
 from sctool.runtimes.device.adb import find_adb
-from sctool.runtimes.device.kit import EmulatorKit, find_kit
+from sctool.runtimes.device.kit import EmulatorKit, cache_folder, find_kit
 
 from .daemon import Daemon, Faults
 
@@ -40,6 +40,7 @@ def adb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
         port = probe.getsockname()[1]
     home = tmp_path / "home"
     home.mkdir()
+    monkeypatch.setenv("SCTOOL_CACHE", str(cache_folder()))
     for name, value in (("ANDROID_ADB_SERVER_PORT", str(port)), ("HOME", str(home)), ("ADB_MDNS", "0"),
                         ("ADB_MDNS_AUTO_CONNECT", "0"), ("ADB_USB", "0")):  # fmt: skip
         monkeypatch.setenv(name, value)

@@ -8,6 +8,7 @@ Threads and cores are asked for and read back from the kernel. Memory is read in
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -220,10 +221,10 @@ def parse_core_list(text: str) -> list[int]:
     """The kernel's "0-3,7" as numbers. ArtifactError for anything else."""
     cores: list[int] = []
     for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
+        found = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)
+        if not found:
             raise ArtifactError(f"{text!r} is no list of cores.", hint="Measure again.")
-        cores += range(int(first), int(last or first) + 1)
+        cores += range(int(found[1]), int(found[2] or found[1]) + 1)
     return cores
 
 
