@@ -61,3 +61,9 @@ def device_runner_folder() -> Path:
     """The C sources of the on-device runners: installed with the package, or in the checkout."""
     shipped = _PACKAGE / "_data" / "device_runner"
     return shipped if shipped.is_dir() else _CHECKOUT / "toolchain" / "device_runner"
+
+
+def anchor_folder() -> Path:
+    """What is known of the models that published latencies are of: targets/anchors, as shipped."""
+    shipped = _PACKAGE / "_data" / "targets"
+    return (shipped if shipped.is_dir() else _CHECKOUT / "targets") / "anchors"

@@ -146,6 +146,8 @@ def draw_profile(output: Output, profile: dict[str, Any], file: str) -> None:
         _draw_latencies(output, profile["profiles"])
     if profile["costs"]:
         _draw_costs(output, profile["costs"])
+    if profile["estimates"]:
+        _draw_estimates(output, profile["estimates"])
     for text in profile["violations"]:
         output.line(f"OVER BUDGET: {text}", style="bold red")
     for note in profile["notes"]:
@@ -196,6 +198,22 @@ def _draw_costs(output: Output, costs: list[dict[str, Any]]) -> None:
         f"Counted, not timed, on an emulated {costs[0]['cpu']}: {costs[0]['emulator']}",
         ["relative cost", *(f"{cost['artifact']}\n{cost['runtime']}" for cost in costs)], rows,
     )  # fmt: skip
+
+
+def _draw_estimates(output: Output, estimates: list[dict[str, Any]]) -> None:
+    def say(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3g}"
+
+    rows = [
+        [found["artifact"], found["tag"], f"{found['relative_cost']:.4g}", say(found["latency_ms"]),
+         "unknown" if found["low_ms"] is None else f"{say(found['low_ms'])}-{say(found['high_ms'])}"]
+        for found in estimates
+    ]  # fmt: skip
+    columns = ["artifact", "tag", "relative cost", "latency, ms", "band, ms"]
+    output.table(f"Estimated for {estimates[0]['target']}, not measured", columns, rows)
+    for found in estimates:
+        for note in found["notes"]:
+            output.line(f"{found['artifact']}: {note}")
 
 
 def draw_compare(output: Output, rows: list[dict[str, Any]]) -> None:

@@ -171,6 +171,7 @@ def verify(
     "sctool profile runs/digits/bundles/android",
     "sctool profile BUNDLE --threads 2 --iterations 500",
     "sctool profile BUNDLE --target android-emulated",
+    "sctool profile BUNDLE --target pixel-4",
     "sctool profile BUNDLE --device attached --cluster big --csv phone.csv",
 )
 @guarded
@@ -184,13 +185,19 @@ def profile(
         str | None, typer.Option("--data", help="Data source, where it differs from the manifest's.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", "-t", help="android-emulated, host, ... (see `sctool targets`).")
+        str | None, typer.Option("--target", "-t", help="android-emulated, host; a phone is estimated.")
     ] = None,
     device: OnDevice = None,
     cluster: Annotated[str, typer.Option("--cluster", help="Cores to run on: all, big, mid or little.")] = "all",
     cool_down: Annotated[
         float, typer.Option("--cool-down", min=0, help="Seconds to wait, at most, for a device that is too warm.")
     ] = 300.0,
+    allow_estimates: Annotated[
+        bool, typer.Option("--allow-estimates", help="Let an estimated latency decide on the budget.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option("--calibrate", help="Write a target file with these figures as its anchors.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the figures as a table.")] = None,
     resume: Resume = False,
     output: ResultFile = None,
@@ -205,7 +212,7 @@ def profile(
 
     if cluster not in CLUSTERS:
         raise ConfigError(f"--cluster {cluster!r}: it is {', '.join(CLUSTERS)}.")
-    place = Place(device, target, cluster, resume, cool_down)
+    place = Place(device, target, cluster, resume, cool_down, allow_estimates, calibrate)
 
     sink = Output(as_json=as_json, quiet=quiet)
     with sink.progress() as progress:

@@ -8,7 +8,7 @@ from typing import Any
 
 COLUMNS = ("artifact", "tag", "measured_on", "machine", "runtime", "threads", "cluster", "trusted", "p50_ms", "p90_ms",
            "p99_ms", "p50_low_ms", "p50_high_ms", "cold_load_ms", "warm_load_ms", "peak_memory_mib", "instructions",
-           "l1_misses", "l2_misses", "distrust")  # fmt: skip
+           "l1_misses", "l2_misses", "relative_cost", "latency_ms", "low_ms", "high_ms", "distrust")  # fmt: skip
 
 
 def to_csv(profile: dict[str, Any]) -> str:
@@ -23,4 +23,6 @@ def to_csv(profile: dict[str, Any]) -> str:
         writer.writerow({**item, **figures, **bounds, "distrust": "; ".join(item["distrust"])})
     for item in profile.get("costs", []):
         writer.writerow({**item, "measured_on": "emulator", "machine": item["emulator"], "trusted": True})
+    for item in profile.get("estimates", []):
+        writer.writerow({**item, "machine": item["target"], "distrust": "; ".join(item["notes"])})
     return stream.getvalue()

@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sctool import __version__
-from sctool.atomic import check_writable, write_file, write_json
+from sctool.atomic import check_writable, refuse_existing, write_file, write_json
 from sctool.domain.config import ProfileConfig
 from sctool.domain.measurement import LatencyProfile
 from sctool.domain.target import Target, load_target
-from sctool.errors import ArtifactError, ConfigError
-from sctool.profiling.budget import check_budget, not_gated
+from sctool.errors import ArtifactError
+from sctool.profiling.budget import check_budget, check_estimates, not_gated
+from sctool.profiling.calibration import to_target
+from sctool.profiling.estimate import estimate, read_anchor_models, read_costs
 from sctool.profiling.host import profile_on_host
 from sctool.profiling.protocol import Journal, Plan, measure
 from sctool.profiling.table import to_csv
+from sctool.profiling.work import count_work
 from sctool.runtimes.device.emulator import EmulatedSession
 from sctool.runtimes.device.registry import EMULATED, HOST, on_device
 from sctool.runtimes.device.runner import find_runner
@@ -30,28 +33,37 @@ from sctool.workflows.progress import Progress, ignore_progress
 
 OPENER = "sctool.runtimes.registry:open_session"
 NO_RUNNER = "{name} was NOT measured on {device}: no runner here takes it to a device."
+NOT_HERE = "{target} is not here: nothing was measured. With the phone: --device attached."
 NO_LATENCY = "Under emulation nothing is a latency: instruction counts are a relative cost, the same in every run."
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where to measure. `device`: see `open_device`; None: what the target says, else this host's own processes."""
+    """Where to measure. `device`: see `open_device`; None: what the target says, else this host's own processes.
+
+    `calibrate`: a target file to write, with what was measured as its anchors.
+    """
 
     device: str | None = None
     target: str | None = None
     cluster: str = "all"
     resume: bool = False
     cool_down_s: float = 300.0
+    allow_estimates: bool = False
+    calibrate: Path | None = None
 
 
 @dataclass
 class _Findings:
     profiles: list[LatencyProfile] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
+    estimates: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 HERE = Place()
+FAMILY = "arm"
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
 def profile(
@@ -64,8 +76,8 @@ def profile(
     Settings left None come from the run's config, else from the defaults. On a device each repeat is written to
     profile.jsonl at once, so that a torn call goes on with `place.resume`; `csv` gets the figures as a table.
 
-    Raises ArtifactError for a damaged bundle, ConfigError for a target that nothing here can measure, and DeviceError
-    where the device or the measuring process fails.
+    A target that is not here is estimated. Raises ArtifactError for a damaged bundle, ConfigError for an unknown target,
+    and DeviceError where the device or the measuring process fails.
     """
     bundle = open_bundle(path)
     origin = find_run(bundle, None)
@@ -77,8 +89,12 @@ def profile(
     records: NDArray[np.float32] = data.x[split["test"][:1]]
     file = output or path / "profile.json"
     check_writable(file)
+    if place.calibrate:
+        refuse_existing(place.calibrate, overwrite=False)
     device = place.device or _device_of(place.target, target)
-    if device is None:
+    if place.target is not None and device is None:
+        findings = _estimate(bundle, target, progress)
+    elif device is None:
         findings = _on_host(bundle, settings, records, progress)
     else:
         findings = _on_device(bundle, device, target, settings, place, records, file.with_suffix(".jsonl"), progress)
@@ -89,12 +105,17 @@ def profile(
         "sctool": __version__,
         "target": target.name,
         "budget": target.budget.model_dump(exclude_none=True) or None,
-        "violations": check_budget(findings.profiles, size, target),
-        "notes": findings.notes + not_gated(findings.profiles, target),
+        "violations": check_budget(findings.profiles, size, target)
+        + (check_estimates(findings.estimates, target) if place.allow_estimates else []),
+        "notes": findings.notes + not_gated(findings.profiles, target, estimated=place.allow_estimates),
         "profiles": [item.to_json() for item in findings.profiles],
         "costs": findings.costs,
+        "estimates": findings.estimates,
     }
     write_json(file, result)
+    if place.calibrate:
+        works = {item.artifact: count_work(path / item.artifact) for item in findings.profiles}
+        write_file(place.calibrate, to_target(place.calibrate.stem, findings.profiles, works))
     if csv:
         write_file(csv, to_csv(result))
     return file, result
@@ -106,12 +127,24 @@ def _device_of(named: str | None, target: Target) -> str | None:
         return None
     if target.kind == "host":
         return HOST
-    if target.emulate:
-        return EMULATED
-    raise ConfigError(
-        f"{target.name} is a {target.kind} that is not here: nothing was measured.",
-        hint="Attach it and add --device attached, or use --target android-emulated.",
-    )
+    return EMULATED if target.emulate else None
+
+
+def _estimate(bundle: Bundle, target: Target, progress: Progress) -> _Findings:
+    """For a target that is not here: relative costs always, milliseconds where it has published or measured anchors."""
+    findings = _Findings(notes=[NOT_HERE.format(target=target.name)])
+    costs, models = read_costs(FAMILY), read_anchor_models()
+    for name, entry in bundle.manifest.files.items():
+        if entry.format != "onnx":
+            findings.notes.append(f"{name} was not estimated: its work is counted from ONNX files.")
+            continue
+        progress(0, 1, f"counting {name}")
+        work = count_work(bundle.path / name)
+        found = estimate(work, target, costs, models, _PRECISIONS.get(entry.precision, "fp32"))
+        findings.estimates.append({"artifact": name, "work": work.model_dump(), **found.to_json()})
+    if not findings.estimates:
+        raise ArtifactError("This bundle has no ONNX file to estimate.", hint="Export one.")
+    return findings
 
 
 def _on_host(bundle: Bundle, settings: ProfileConfig, records: NDArray[np.float32], progress: Progress) -> _Findings:
