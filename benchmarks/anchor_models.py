@@ -111,7 +111,7 @@ def main() -> None:
     for name in architectures_once():
         works[name] = count_work(export_architecture(name, folder))
         sys.stderr.write(f"{name}: {works[name].mmacs:.0f} million multiply-adds\n")
-    head = "# Counted by benchmarks/anchor_models.py; units as in sctool/domain/work.py: millions of multiply-adds, megabytes.\n"
+    head = "# Counted by benchmarks/anchor_models.py; units as in sctool/domain/work.py: million multiply-adds, megabytes.\n"
     write_file(
         ANCHORS / "models.toml", head + "".join(f"\n[models.{name}]\n{say_work(work)}" for name, work in works.items())
     )

@@ -153,3 +153,21 @@ def test_a_damaged_model_is_the_artifacts_fault(kit: EmulatorKit, made_run: Path
     broken.write_bytes((made_run / "bundles/android/model.onnx").read_bytes()[:5000])
     with on_device("emulated") as session, pytest.raises(ArtifactError, match="Cannot run model"):
         DeviceArtifact(session, broken).run(np.zeros((1, 64), np.float32))
+
+
+def test_a_trace_of_the_layers_and_steady_clocks(
+    attach: Attach, kit: EmulatorKit, bundle_copy: Path, tmp_path: Path
+) -> None:
+    phone = attach(emulator=kit)
+    settings: dict[str, Any] = {"repeats": 1, "iterations": 2, "warm_up": 1}
+    with pytest.raises(DeviceError, match="no fixed-performance mode"):
+        profile(bundle_copy, place=Place(phone.serial, fixed_performance=True), **settings)
+    (phone.root / "bin/cmd").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/modes\n')
+    place = Place(phone.serial, fixed_performance=True, cool_down_s=0.0, trace=tmp_path / "traces")
+    _, found = profile(bundle_copy, place=place, **settings)
+    assert found["profiles"][0]["fixed_performance"] is True
+    modes = (tmp_path / "modes").read_text().split()
+    assert [mode for mode in modes if mode in ("true", "false")] == ["true", "false"]
+    events = json.loads((tmp_path / "traces/model.trace.json").read_text())
+    assert any("kernel_time" in event["name"] and event["ph"] == "X" for event in events)
+    assert phone.left_behind == []

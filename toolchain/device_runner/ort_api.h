@@ -49,6 +49,7 @@ ORT_FUNCTION(9, run, OrtStatus *, OrtSession *, const void *options, const char 
              const OrtValue *const *inputs, size_t input_count, const char *const *output_names, size_t output_count,
              OrtValue **outputs)
 ORT_FUNCTION(10, create_options, OrtStatus *, OrtSessionOptions **)
+ORT_FUNCTION(14, enable_profiling, OrtStatus *, OrtSessionOptions *, const char *prefix)
 ORT_FUNCTION(22, set_log_level, OrtStatus *, OrtSessionOptions *, int level)
 ORT_FUNCTION(23, set_optimisation, OrtStatus *, OrtSessionOptions *, int level)
 ORT_FUNCTION(24, set_threads, OrtStatus *, OrtSessionOptions *, int threads)

@@ -8,6 +8,8 @@
  *   --warm-up N     calls before the first timed one (default 0)
  *   --iterations N  timed calls on the first batch (default 0: answer for every record instead)
  *   --warm-loads N  loads after the first one (default 0)
+ *   --trace PREFIX  write the runtime's own trace of every call and layer to PREFIX_DATE.json (the times above then hold
+ *                   what tracing costs)
  * Exit codes: 0 done, 2 wrong usage, 3 a file cannot be read or written, 4 the runtime is missing or too old,
  * 5 the runtime refuses the model or the records. The reason is one line on stderr.
  */
@@ -31,7 +33,7 @@
 enum { USAGE = 2, FILES = 3, RUNTIME = 4, MODEL = 5, MAX_RANK = 8 };
 
 typedef struct {
-  const char *library, *model, *input, *output;
+  const char *library, *model, *input, *output, *trace;
   int64_t shape[MAX_RANK + 1]; /* [0] is the batch */
   size_t rank;
   long batch, threads, warm_up, iterations, warm_loads;
@@ -99,6 +101,7 @@ static Request parse(int argc, char **argv) {
     else if (!strcmp(name, "--model")) request.model = value;
     else if (!strcmp(name, "--input")) request.input = value;
     else if (!strcmp(name, "--output")) request.output = value;
+    else if (!strcmp(name, "--trace")) request.trace = value;
     else if (!strcmp(name, "--shape")) parse_shape(&request, value);
     else if (!strcmp(name, "--batch")) request.batch = parse_number(name, value, 1, 1 << 20);
     else if (!strcmp(name, "--threads")) request.threads = parse_number(name, value, 1, 256);
@@ -137,6 +140,7 @@ static Runtime open_runtime(const Request *request) {
   check(api, ort_set_optimisation(api)(runtime.options, ORT_OPTIMISE_ALL), "options");
   check(api, ort_set_threads(api)(runtime.options, (int)request->threads), "options");
   check(api, ort_set_inter_threads(api)(runtime.options, 1), "options");
+  if (request->trace) check(api, ort_enable_profiling(api)(runtime.options, request->trace), "trace");
   check(api, ort_create_cpu_memory(api)(ORT_ARENA_ALLOCATOR, ORT_MEMORY_DEFAULT, &runtime.memory), "memory");
   return runtime;
 }
@@ -306,5 +310,6 @@ int main(int argc, char **argv) {
   printf(",\"vm_hwm_kib\":%ld,\"baseline_vm_hwm_kib\":%ld,\"involuntary_switches\":%ld}\n", status_kib("VmHWM:"), baseline_kib,
          after.ru_nivcsw - before.ru_nivcsw);
   fflush(NULL);
+  if (request.trace) ort_release_session(runtime.api)(model.session); /* writes the trace */
   _exit(ferror(stdout) ? FILES : 0); /* the runtime's own end costs time and, in some versions, crashes */
 }

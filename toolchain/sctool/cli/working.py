@@ -195,6 +195,12 @@ def profile(
     allow_estimates: Annotated[
         bool, typer.Option("--allow-estimates", help="Let an estimated latency decide on the budget.")
     ] = False,
+    fixed_performance: Annotated[
+        bool, typer.Option("--fixed-performance", help="Android's mode of lower, steady clocks, to compare two models.")
+    ] = False,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="Folder for a Chrome trace of each artifact's layers.")
+    ] = None,
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", help="Write a target file with these figures as its anchors.")
     ] = None,
@@ -212,7 +218,7 @@ def profile(
 
     if cluster not in CLUSTERS:
         raise ConfigError(f"--cluster {cluster!r}: it is {', '.join(CLUSTERS)}.")
-    place = Place(device, target, cluster, resume, cool_down, allow_estimates, calibrate)
+    place = Place(device, target, cluster, resume, cool_down, allow_estimates, fixed_performance, trace, calibrate)
 
     sink = Output(as_json=as_json, quiet=quiet)
     with sink.progress() as progress:

@@ -79,7 +79,8 @@ class LatencyProfile:
     peak resident set of a process that only loads and runs the artifact; `baseline_memory_mib` that of the same
     process before it loads (interpreter and runtime library). `distrust`: the rules of the protocol that were broken.
     `cluster`: the cores asked for; `cores`: what the kernel let the process's threads run on, as it says it. `device`:
-    what the device says of itself. `states`: clocks, temperatures and battery before and after each repeat.
+    what the device says of itself. `fixed_performance`: Android's mode of steady clocks was on. `states`: clocks,
+    temperatures and battery before and after each repeat.
     """
 
     artifact: str
@@ -100,6 +101,7 @@ class LatencyProfile:
     device: dict[str, Any] = field(default_factory=dict)
     states: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    fixed_performance: bool = False
 
     def percentile_ms(self, q: float) -> float:
         """The q-th percentile over all samples, in ms."""
@@ -124,7 +126,7 @@ class LatencyProfile:
             "latency_over_repeats_ms": {f"p{q}": found.to_json() if found else None for q, found in intervals.items()},
             "trusted": not self.distrust, "distrust": list(self.distrust), "tag": "measured",
             "cluster": self.cluster, "cores": list(self.cores), "device": self.device, "states": list(self.states),
-            "notes": list(self.notes),
+            "notes": list(self.notes), "fixed_performance": self.fixed_performance,
             "latency_p50_over_repeats_ms": {"min": float(medians.min()), "max": float(medians.max())},
             "cold_load_ms": self.cold_load_ms, "warm_load_ms": self.warm_load_ms,
             "peak_memory_mib": self.peak_memory_mib, "baseline_memory_mib": self.baseline_memory_mib,

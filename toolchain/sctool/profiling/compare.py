@@ -6,7 +6,8 @@ from typing import Any
 
 from sctool.errors import ConfigError
 
-REGIME = ("measured_on", "machine", "runtime", "threads", "cluster", "batch_size", "warm_up", "iterations")
+REGIME = ("measured_on", "machine", "runtime", "threads", "cluster", "batch_size", "warm_up", "iterations",
+          "fixed_performance")  # fmt: skip
 """What must agree for two latencies to be comparable."""
 COUNTED = ("emulator", "cpu", "runtime", "threads")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,7 @@ class Plan:
     cluster: str = "all"
     warm_loads: int = 3
     cool_down_s: float = 300.0
+    fixed_performance: bool = False
     ceilings: Ceilings = field(default_factory=Ceilings)
 
 
@@ -102,9 +103,8 @@ def measure(
     """All repeats of `plan`, and the memory pass. Raises ConfigError for a cluster that the device does not have."""
     facts = bench.facts()
     cores = _choose_cores(facts, plan, bench.device)
-    regime = (
-        f"{bench.sha256}/{bench.device}/{facts.build}/{plan.threads}/{plan.cluster}/{plan.warm_up}/{plan.iterations}"
-    )
+    settings = (plan.threads, plan.cluster, plan.warm_up, plan.iterations, plan.fixed_performance)
+    regime = "/".join(map(str, (bench.sha256, bench.device, facts.build, *settings)))
     records = []
     for number in range(plan.repeats):
         tell(number)
@@ -131,7 +131,7 @@ def measure(
         distrust=tuple(distrust), cluster=plan.cluster,
         cores=tuple(sorted({allowed for run in runs for allowed in run["affinity"]})), device=facts.to_json(),
         states=tuple({"before": r["before"], "after": r["after"], "waited_s": r["waited_s"]} for r in records),
-        notes=_notes(records, bench.tier),
+        notes=_notes(records, bench.tier), fixed_performance=plan.fixed_performance,
     )  # fmt: skip
 
 
@@ -179,20 +179,26 @@ def _choose_cores(facts: DeviceFacts, plan: Plan, device: str) -> tuple[int, ...
 def _find_broken_rules(
     records: list[dict[str, Any]], plan: Plan, cores: tuple[int, ...], facts: DeviceFacts, tier: MeasuredOn
 ) -> list[str]:
-    found = []
-    if len(records) < LEAST_REPEATS:
-        found.append(f"{len(records)} repeats, at least {LEAST_REPEATS} tell how much they differ")
-    if plan.iterations < LEAST_ITERATIONS:
-        found.append(f"{plan.iterations} iterations a repeat, at least {LEAST_ITERATIONS} give percentiles")
-    if plan.warm_up < 1:
-        found.append("no warm-up")
+    found = judge_samples([record["run"]["samples_ns"] for record in records], plan.warm_up)
     for number, record in enumerate(records):
         found += [f"repeat {number}: {reason}" for reason in _judge_repeat(record, plan, cores)]
-    medians = [float(np.median(record["run"]["samples_ns"])) for record in records]
-    if max(medians) > MOST_SPREAD * min(medians):
-        found.append(f"the repeats' medians differ by {max(medians) / min(medians):.2f} x (at most {MOST_SPREAD:g} x)")
     if not any(record["before"]["clocks_khz"] for record in records):
         found.append("clocks are unknown: the device does not tell them")
+    return found
+
+
+def judge_samples(samples: Sequence[Sequence[float]], warm_up: int) -> list[str]:
+    """The rules that times alone can break; `samples` [repeat, iteration] in any unit."""
+    found = []
+    if len(samples) < LEAST_REPEATS:
+        found.append(f"{len(samples)} repeats, at least {LEAST_REPEATS} tell how much they differ")
+    if len(samples[0]) < LEAST_ITERATIONS:
+        found.append(f"{len(samples[0])} iterations a repeat, at least {LEAST_ITERATIONS} give percentiles")
+    if warm_up < 1:
+        found.append("no warm-up")
+    medians = [float(np.median(row)) for row in samples]
+    if max(medians) > MOST_SPREAD * min(medians):
+        found.append(f"the repeats' medians differ by {max(medians) / min(medians):.2f} x (at most {MOST_SPREAD:g} x)")
     return found
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sctool.domain.device import DeviceFacts
+from sctool.domain.device import DeviceFacts, DeviceSession
 from sctool.domain.measurement import MeasuredOn
+from sctool.errors import DeviceError
 from sctool.profiling.state import DeviceState, read_state
 from sctool.runtimes.device.emulator import EmulatedSession
 from sctool.runtimes.device.session import DeviceArtifact
 
 TIMEOUT_S = 600.0
+SWITCH_TIMEOUT_S = 30.0
 COUNTED_CALLS = 4
 """The last one is reported: by then caches and allocator have settled."""
 INSTRUCTIONS = ("load", "store", "branch", "integer", "vector_fma", "vector_dot", "vector_other", "other")
@@ -44,6 +48,25 @@ class RunnerBench:
             self._work, threads=threads, warm_up=warm_up, iterations=iterations, warm_loads=warm_loads
         )
         return self._artifact.measure(work, timeout_s=TIMEOUT_S, cores=cores)
+
+
+@contextmanager
+def steady_clocks(session: DeviceSession, *, wanted: bool) -> Iterator[None]:
+    """Android's fixed-performance mode for as long as the block lasts: lower, steady clocks, fit to compare two models.
+
+    DeviceError where the device has no such mode.
+    """
+    if not wanted:
+        yield
+        return
+    switch = ["cmd", "power", "set-fixed-performance-mode-enabled"]
+    if session.run([*switch, "true"], timeout_s=SWITCH_TIMEOUT_S).exit_code:
+        raise DeviceError(f"{session.name} has no fixed-performance mode.", hint="Leave --fixed-performance out.")
+    try:
+        yield
+    finally:
+        with suppress(DeviceError):
+            session.run([*switch, "false"], timeout_s=SWITCH_TIMEOUT_S)
 
 
 def count_cost(session: EmulatedSession, artifact: DeviceArtifact, records: NDArray[np.float32]) -> dict[str, Any]:

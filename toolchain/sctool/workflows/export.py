@@ -15,9 +15,11 @@ from sctool import __version__
 from sctool.atomic import new_directory, refuse_existing, write_file
 from sctool.data.source import load_dataset
 from sctool.domain.target import load_target
-from sctool.errors import ArtifactError, ExportError
+from sctool.errors import ArtifactError, ExportError, NativeRuntimeMissing
+from sctool.export.coreml import export_core_ml
 from sctool.export.executorch import export_pte
 from sctool.export.fold import fold_batch_norm
+from sctool.export.handover import write_handover
 from sctool.export.manifest import FILE as MANIFEST
 from sctool.export.manifest import (
     FileEntry,
@@ -91,8 +93,23 @@ def export(
         }
         manifest = _manifest(run, device_target.name, files, layers, sizes, parity, reference.shape[1])
         write_manifest(staging, manifest)
+        core_ml = _core_ml(staging, folded, example) if device_target.platform == "ios" else None
+        write_handover(staging, device_target, manifest, core_ml)
         progress(4, 4, "exported")
     return folder, manifest.model_dump(mode="json")
+
+
+def _core_ml(staging: Path, model: torch.nn.Module, example: torch.Tensor) -> str:
+    """Write ios/model.mlpackage where that can be done; says what became of it."""
+    package = staging / "ios" / "model.mlpackage"
+    try:
+        package.parent.mkdir()
+        sparse = export_core_ml(model, example, package)
+    except (NativeRuntimeMissing, ExportError) as error:
+        return f"not exported. {error}"
+    return (
+        f"`ios/model.mlpackage`, {sparse} tensors stored as a bitmask and their non-zeros, computed as Core ML likes."
+    )
 
 
 def _parity_records(run: Run) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from sctool.runtimes.device.emulator import EmulatedSession
 from sctool.runtimes.device.registry import EMULATED, HOST, on_device
 from sctool.runtimes.device.runner import find_runner
 from sctool.runtimes.device.session import DeviceArtifact
-from sctool.workflows.bench import RunnerBench, count_cost
+from sctool.workflows.bench import TIMEOUT_S, RunnerBench, count_cost, steady_clocks
 from sctool.workflows.bundle import Bundle, find_run, load_records, open_bundle
 from sctool.workflows.progress import Progress, ignore_progress
 
@@ -41,7 +41,8 @@ NO_LATENCY = "Under emulation nothing is a latency: instruction counts are a rel
 class Place:
     """Where to measure. `device`: see `open_device`; None: what the target says, else this host's own processes.
 
-    `calibrate`: a target file to write, with what was measured as its anchors.
+    `calibrate`: a target file to write, with what was measured as its anchors. `trace`: a folder for a Chrome trace of
+    each artifact's layers, from a run of its own.
     """
 
     device: str | None = None
@@ -50,6 +51,8 @@ class Place:
     resume: bool = False
     cool_down_s: float = 300.0
     allow_estimates: bool = False
+    fixed_performance: bool = False
+    trace: Path | None = None
     calibrate: Path | None = None
 
 
@@ -63,6 +66,7 @@ class _Findings:
 
 HERE = Place()
 FAMILY = "arm"
+TRACED_CALLS = 5
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 
 
@@ -91,7 +95,7 @@ def profile(
     check_writable(file)
     if place.calibrate:
         refuse_existing(place.calibrate, overwrite=False)
-    device = place.device or _device_of(place.target, target)
+    device = place.device or _device_of(place.target, target) or (HOST if place.trace else None)
     if place.target is not None and device is None:
         findings = _estimate(bundle, target, progress)
     elif device is None:
@@ -170,10 +174,10 @@ def _on_device(
     findings = _Findings()
     plan = Plan(
         settings.repeats, settings.iterations, settings.warm_up, settings.threads, place.cluster,
-        cool_down_s=place.cool_down_s,
+        cool_down_s=place.cool_down_s, fixed_performance=place.fixed_performance,
     )  # fmt: skip
     files = [bundle.path / name for name in bundle.manifest.files]
-    with on_device(device, cpu=target.emulate) as session:
+    with on_device(device, cpu=target.emulate) as session, steady_clocks(session, wanted=place.fixed_performance):
         journal = Journal(None if isinstance(session, EmulatedSession) else journal_path, resume=place.resume)
         for number, file in enumerate(files):
             progress(number, len(files), f"measuring {file.name} on {session.name}")
@@ -185,6 +189,10 @@ def _on_device(
                 findings.costs.append(count_cost(session, artifact, records))
             else:
                 findings.profiles.append(measure(RunnerBench(artifact, records), plan, journal))
+                if place.trace:
+                    place.trace.mkdir(parents=True, exist_ok=True)
+                    work = artifact.work(records, iterations=TRACED_CALLS, warm_up=TRACED_CALLS)
+                    artifact.trace(work, place.trace / f"{file.stem}.trace.json", timeout_s=TIMEOUT_S)
     if not findings.profiles and not findings.costs:
         raise ArtifactError(f"Nothing of this bundle runs on {device}.", hint="On devices .onnx files run.")
     if findings.costs:

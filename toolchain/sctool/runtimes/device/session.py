@@ -18,6 +18,7 @@ from sctool.runtimes.device.runner import Runner, Work, find_runner, read_line, 
 BATCH = 64
 """Records a call of the runtime."""
 TIMEOUT_S = 120.0
+_TRACE = "trace"
 SECONDS_PER_RECORD = 5.0
 """The slowest answer that is waited for: large models under emulation."""
 
@@ -66,6 +67,20 @@ class DeviceArtifact:
                 hint="Something else wrote into its folder: try again.",
             )
         return record
+
+    def trace(self, work: Work, destination: Path, *, timeout_s: float) -> None:
+        """The runtime's own trace of `work` in Chrome's format: each call, each layer. DeviceError where there is none."""
+        before = self._list_traces()
+        command = [*self.command(work), "--trace", f"{self.session.folder}/{_TRACE}"]
+        read_line(self.session.run(command, timeout_s=timeout_s), f"{self.path.name} on {self.session.name}")
+        made = sorted(self._list_traces() - before)
+        if not made:
+            raise DeviceError(f"{self.session.name} wrote no trace.", hint="Is its storage full?")
+        self.session.pull(made[-1], destination)
+
+    def _list_traces(self) -> set[str]:
+        listed = self.session.run(["ls", self.session.folder], timeout_s=TIMEOUT_S).stdout.split()
+        return {name for name in listed if name.startswith(_TRACE)}
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [B, ...] -> logits float32 [B, C], all records in one call of the runner; what was asked is remembered."""
