@@ -50,7 +50,9 @@ static enum Class classify(uint32_t word) {
   if ((group & 14) == 10) return BRANCH;
   if ((group & 14) == 8 || (group & 7) == 5) return INTEGER;
   if ((group & 7) == 7) {
-    if ((word & 0xbfa0fc00) == 0x0e20cc00 || (word & 0xbf80f400) == 0x0f801000 || (word & 0xff000000) == 0x1f000000)
+    if ((word & 0xbf20fc00) == 0x0e20cc00 || (word & 0xbf80b400) == 0x0f801000 || /* fmla, fmls: vector, by element */
+        (word & 0xbf60fc00) == 0x0e400c00 || (word & 0xbfc0b400) == 0x0f001000 || /* the same in half precision */
+        (word & 0xff000000) == 0x1f000000)                                        /* fmadd and its kin */
       return VECTOR_FMA;
     if ((word & 0x9f20fc00) == 0x0e009400 || (word & 0x9f00f400) == 0x0f00e000) return VECTOR_DOT;
     return VECTOR_OTHER;
@@ -111,7 +113,7 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
   }
 }
 
-static void on_exit(qemu_plugin_id_t id, void *unused) {
+static void at_end(qemu_plugin_id_t id, void *unused) {
   (void)id, (void)unused;
   FILE *file = fopen(out_path, "w");
   if (!file) return;
@@ -132,6 +134,6 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     if (!strncmp(argv[i], "out=", 4)) snprintf(out_path, sizeof out_path, "%s", argv[i] + 4);
   if (!out_path[0]) return -1;
   qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
-  qemu_plugin_register_atexit_cb(id, on_exit, NULL);
+  qemu_plugin_register_atexit_cb(id, at_end, NULL);
   return 0;
 }

@@ -85,7 +85,7 @@ static void parse_shape(Request *request, const char *text) {
   while (*text) {
     char *end;
     long size = strtol(text, &end, 10);
-    if (end == text || size < 1 || size > 1 << 24 || request->rank > MAX_RANK || (*end && *end != ','))
+    if (end == text || size < 1 || size > 1 << 24 || request->rank > MAX_RANK || (*end && (*end != ',' || !end[1])))
       fail(USAGE, "--shape", text);
     request->shape[request->rank++] = size;
     text = *end ? end + 1 : end;
