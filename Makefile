@@ -1,4 +1,4 @@
-# make demo | test | check | quick | bench | bench-tradeoff | wheel | clean
+# make demo | test | test-device | check | quick | emulator | bench | bench-tradeoff | wheel | clean
 # PYTHON: the interpreter that .venv is made from (3.11 to 3.13).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do "$$p" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo "$$p"; break; }; done)
 VENV := .venv
@@ -8,12 +8,13 @@ TORCH := torch==2.13.0
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check quick wheel clean bench bench-tradeoff
+.PHONY: demo test check quick wheel clean bench bench-tradeoff emulator test-device
 
 demo: $(VENV)/.installed
 	$(BIN)/sctool run examples/digits.toml --overwrite
 
 test: check
+	-$(BIN)/sctool doctor --install-emulator
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 quick: $(VENV)/.installed-dev
@@ -24,6 +25,14 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Into a folder of the user's cache, without root; the tests that need it skip where it cannot be had.
+emulator: $(VENV)/.installed
+	$(BIN)/sctool doctor --install-emulator
+
+# SERIAL=... where several phones are attached.
+test-device: $(VENV)/.installed-dev
+	SCTOOL_TEST_PHONE="$(or $(SERIAL),attached)" $(BIN)/python -m pytest tests/device/test_end_to_end.py -k phone -rs
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/storage.py

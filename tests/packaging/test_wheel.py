@@ -33,7 +33,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_the_package_needs_and_no_more(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("sctool/_data/targets/android.toml", "sctool/_data/calibration/digits.toml",
-                 "sctool/report/page.html.j2", "sctool/py.typed"):  # fmt: skip
+                 "sctool/_data/targets/anchors/costs.toml", "sctool/_data/device_runner/ort_runner.c",
+                 "sctool/export/handover/android.md.j2", "sctool/report/page.html.j2", "sctool/py.typed"):  # fmt: skip
         assert name in names
     assert not [name for name in names if not name.startswith("sctool")]
     sources = {str(path.relative_to(ROOT / "toolchain")) for path in (ROOT / "toolchain").rglob("*.py")}

@@ -55,3 +55,15 @@ def suggest(name: str, valid: object) -> str:
     names = sorted(str(value) for value in valid)  # type: ignore[attr-defined]
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(names)}."
+
+
+def device_runner_folder() -> Path:
+    """The C sources of the on-device runners: installed with the package, or in the checkout."""
+    shipped = _PACKAGE / "_data" / "device_runner"
+    return shipped if shipped.is_dir() else _CHECKOUT / "toolchain" / "device_runner"
+
+
+def anchor_folder() -> Path:
+    """What is known of the models that published latencies are of: targets/anchors, as shipped."""
+    shipped = _PACKAGE / "_data" / "targets"
+    return (shipped if shipped.is_dir() else _CHECKOUT / "targets") / "anchors"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from sctool import __version__
 from sctool.cli.app import app
 
-COMMANDS = ["init", "compress", "export", "verify", "profile", "report", "run", "targets", "doctor"]
+COMMANDS = ["init", "compress", "export", "verify", "profile", "compare", "report", "run", "targets", "doctor"]
 
 
 def call(*arguments: str) -> Result:

@@ -25,7 +25,7 @@ def test_every_failure_has_a_next_step_and_names_are_unique(tmp_path: Path, monk
     assert len(found) == len(checks)
     assert all(check.next_step for check in checks if not check.ok)
     assert all(check.next_step is None for check in checks if check.ok)
-    assert not found["adb"].ok and found["adb"].level == "optional"
+    assert found["adb"].level == "optional"
     assert found["executorch XNNPACK"].ok
     assert found["targets"].ok
 
@@ -61,3 +61,11 @@ def test_thread_variable(value: str, ok: bool, monkeypatch: pytest.MonkeyPatch) 
 
 def test_disk_of_a_missing_folder(tmp_path: Path) -> None:
     assert not doctor._disk(tmp_path / "absent").ok
+
+
+def test_adb_is_found_in_the_wheel_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "_version", lambda name: "2.12.0" if name == "adbutils" else None)
+    assert (doctor._adb().ok, doctor._adb().found) == (True, "with adbutils 2.12.0")
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    assert not doctor._adb().ok and doctor._adb().next_step

@@ -36,8 +36,8 @@ def _root(
     pass
 
 
-for command in (inspecting.init, working.compress, working.export, working.verify, working.profile, working.report,
-                working.run, inspecting.inspect, inspecting.targets, inspecting.doctor):  # fmt: skip
+for command in (inspecting.init, working.compress, working.export, working.verify, working.profile, working.compare,
+                working.report, working.run, inspecting.inspect, inspecting.targets, inspecting.doctor):  # fmt: skip
     app.command(command.__name__, epilog=EXAMPLES[command.__name__])(command)
 
 benching.bench.command("tradeoff", epilog=EXAMPLES["tradeoff"])(benching.tradeoff)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from sctool.cli.guard import guarded
 from sctool.cli.options import AsJson, Debug, Overwrite, Quiet
 from sctool.cli.output import Output
 from sctool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sctool.profiling.doctor import Check
 
 
 @example("sctool init", "sctool init my.toml", "sctool init --schema > sctool.schema.json")
@@ -52,15 +55,24 @@ def targets(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False)
     )
 
 
-@example("sctool doctor", "sctool doctor --json")
+@example("sctool doctor", "sctool doctor --json", "sctool doctor --install-emulator")
 @guarded
-def doctor(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False) -> None:
+def doctor(
+    install_emulator: Annotated[
+        bool, typer.Option("--install-emulator", help="Fetch QEMU, a cross-compiler and ONNX Runtime for Arm; no root.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Say what is installed, what is missing and how to get it; exit 11 where something required is missing."""
     from sctool.errors import NativeRuntimeMissing
     from sctool.profiling.doctor import examine
 
     sink = Output(as_json=as_json, quiet=quiet)
-    checks = examine()
+    if install_emulator:
+        return _install_emulator(sink)
+    checks = [*examine(), *_device_checks()]
     rows = [
         [c.name, "ok" if c.ok else ("MISSING" if c.level == "required" else "not there"), c.found, c.next_step or ""]
         for c in checks
@@ -72,6 +84,35 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False) 
     missing = [c.name for c in checks if not c.ok and c.level == "required"]
     if missing:
         raise NativeRuntimeMissing(f"Missing: {', '.join(missing)}.", hint="See the next steps above.", reported=True)
+
+
+def _install_emulator(sink: Output) -> None:
+    from sctool.runtimes.device.build import build_arm_runner, build_counter
+    from sctool.runtimes.device.kit import install_kit
+
+    kit = install_kit(lambda text: None if sink.quiet or sink.as_json else sink.line(text))
+    runner, counter = build_arm_runner(kit), build_counter()
+    record = {"folder": str(kit.folder), "qemu": str(kit.qemu), "runner": str(runner), "counter": str(counter)}
+    sink.result(record, lambda out: out.line(f"runner: {runner}"))
+
+
+def _device_checks() -> list[Check]:
+    """What phones and emulation need, each with how it was found."""
+    from sctool.errors import SctoolError
+    from sctool.profiling.doctor import Check
+    from sctool.runtimes.device.adb import list_attached
+    from sctool.runtimes.device.kit import find_kit
+
+    def find_phones() -> str:
+        return ", ".join(f"{device.serial} ({device.state})" for device in list_attached()) or "none attached"
+
+    found = []
+    for name, look in (("phones", find_phones), ("Arm emulator kit", lambda: str(find_kit().folder))):
+        try:
+            found.append(Check(name, True, "optional", look()))
+        except SctoolError as error:
+            found.append(Check(name, False, "optional", error.message, error.hint))
+    return found
 
 
 @example("sctool inspect model.onnx", "sctool inspect runs/digits/bundles/android --json", "sctool inspect model.spte")

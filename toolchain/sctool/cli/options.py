@@ -22,3 +22,12 @@ ResultFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="Where the record goes; default: into the bundle. Replaced.")
 ]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle directory written by `sctool export`.")]
+OnDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="DEVICE",
+        help="Run there: emulated, host, attached (the only phone) or a phone's serial.",
+    ),
+]

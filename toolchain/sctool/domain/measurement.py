@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ class LatencyProfile:
 
     samples_ms: float64 [repeat, iteration], batch 1 unless `batch_size` says otherwise. `peak_memory_mib` is the
     peak resident set of a process that only loads and runs the artifact; `baseline_memory_mib` that of the same
-    process before it loads (interpreter and runtime library).
+    process before it loads (interpreter and runtime library). `distrust`: the rules of the protocol that were broken.
+    `cluster`: the cores asked for; `cores`: what the kernel let the process's threads run on, as it says it. `device`:
+    what the device says of itself. `fixed_performance`: Android's mode of steady clocks was on. `states`: clocks,
+    temperatures and battery before and after each repeat.
     """
 
     artifact: str
@@ -95,18 +99,38 @@ class LatencyProfile:
     warm_load_ms: float
     peak_memory_mib: float
     baseline_memory_mib: float
+    distrust: tuple[str, ...] = ()
+    cluster: str = "all"
+    cores: tuple[str, ...] = ()
+    device: dict[str, Any] = field(default_factory=dict)
+    states: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    fixed_performance: bool = False
 
     def percentile_ms(self, q: float) -> float:
         """The q-th percentile over all samples, in ms."""
         return float(np.percentile(self.samples_ms, q))
 
+    def percentile_interval_ms(self, q: float) -> Interval | None:
+        """The q-th percentile of a repeat: mean and 95 % interval (Student's t) over repeats; None with fewer than two."""
+        each = np.percentile(self.samples_ms, q, axis=1)
+        if len(each) < 2:
+            return None
+        half = float(stdtrit(len(each) - 1, 0.975) * each.std(ddof=1) / np.sqrt(len(each)))
+        return Interval(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
+
     def to_json(self) -> dict[str, Any]:
+        intervals = {q: self.percentile_interval_ms(q) for q in (50, 90, 99)}
         medians = np.median(self.samples_ms, axis=1)
         return {
             "artifact": self.artifact, "runtime": self.runtime, "measured_on": self.measured_on, "machine": self.machine,
             "threads": self.threads, "batch_size": self.batch_size, "warm_up": self.warm_up,
             "repeats": int(self.samples_ms.shape[0]), "iterations": int(self.samples_ms.shape[1]),
             "latency_ms": {f"p{q}": self.percentile_ms(q) for q in (50, 90, 99)},
+            "latency_over_repeats_ms": {f"p{q}": found.to_json() if found else None for q, found in intervals.items()},
+            "trusted": not self.distrust, "distrust": list(self.distrust), "tag": "measured",
+            "cluster": self.cluster, "cores": list(self.cores), "device": self.device, "states": list(self.states),
+            "notes": list(self.notes), "fixed_performance": self.fixed_performance,
             "latency_p50_over_repeats_ms": {"min": float(medians.min()), "max": float(medians.max())},
             "cold_load_ms": self.cold_load_ms, "warm_load_ms": self.warm_load_ms,
             "peak_memory_mib": self.peak_memory_mib, "baseline_memory_mib": self.baseline_memory_mib,

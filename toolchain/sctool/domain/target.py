@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sctool.domain.work import Work
 from sctool.errors import ConfigError
 from sctool.resources import find_resource, suggest
 
@@ -54,7 +55,7 @@ class Budget(_Record):
 
 
 class Anchor(_Record):
-    """A published or measured latency of a well-known model on this very device, batch 1."""
+    """A published or measured latency on this very device, batch 1, of a well-known model or one whose `work` is given."""
 
     model: Name
     runtime: Name | None = None
@@ -62,10 +63,11 @@ class Anchor(_Record):
     threads: Count
     latency_ms: Positive
     source: Annotated[str, Field(min_length=10)]
+    work: Work | None = None
 
 
 class Target(_Record):
-    """A device, a class of devices, or this machine."""
+    """A device, a class of devices, or this machine. `emulate`: the processor that QEMU plays for it."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     kind: Literal["device", "class", "host"]
@@ -75,6 +77,9 @@ class Target(_Record):
     description: str = ""
     delegate: Literal["none", "cpu", "xnnpack", "sparse"] = "cpu"
     threads: Count = 1
+    emulate: Name | None = None
+    soc: Name | None = None
+    facts_source: Name | None = None
     clusters: tuple[Cluster, ...] = ()
     caches: tuple[Cache, ...] = ()
     memory_bandwidth_gbps: Positive | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sctool.domain.measurement import LatencyProfile
 from sctool.domain.target import Target
@@ -41,8 +42,21 @@ def check_budget(profiles: Sequence[LatencyProfile], size_bytes: int, target: Ta
     return found
 
 
-def not_gated(profiles: Sequence[LatencyProfile], target: Target) -> list[str]:
-    """A note for each limit that no profile could decide, to be shown beside the verdict."""
+def check_estimates(estimates: Sequence[dict[str, Any]], target: Target) -> list[str]:
+    """The violations by estimated latency, for a caller who allows that estimates decide; extrapolations decide nothing."""
+    limit = target.budget.latency_p95_ms
+    if limit is None:
+        return []
+    return [
+        f"Latency of {found['artifact']} on {target.name} is estimated at {found['latency_ms']:.3f} ms "
+        f"({found['low_ms']:.3f} to {found['high_ms']:.3f}), over the {limit:g} ms."
+        for found in estimates
+        if found["tag"] == "estimated" and found["latency_ms"] is not None and found["latency_ms"] > limit
+    ]
+
+
+def not_gated(profiles: Sequence[LatencyProfile], target: Target, *, estimated: bool = False) -> list[str]:
+    """A note for each limit that no profile could decide, nor an estimate where that may."""
     if any(gates(profile, target) for profile in profiles):
         return []
     needed = "host" if target.kind == "host" else "device"
@@ -50,7 +64,7 @@ def not_gated(profiles: Sequence[LatencyProfile], target: Target) -> list[str]:
     return [
         f"{limit} of {target.name} was not checked: it needs a measurement on a {needed}, found {measured}."
         for limit, value in (
-            ("latency_p95_ms", target.budget.latency_p95_ms),
+            ("latency_p95_ms", None if estimated else target.budget.latency_p95_ms),
             ("peak_memory_mib", target.budget.peak_memory_mib),
         )
         if value is not None

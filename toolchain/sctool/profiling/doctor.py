@@ -52,10 +52,7 @@ def examine(folder: Path | None = None, *, timeout_s: float = 4.0) -> list[Check
         _xnnpack(timeout_s),
         _program("C++ compiler", ("c++", "g++", "clang++"), "Install g++ or clang++ to build the sparse runtime."),
         _program("cmake", ("cmake",), "Install cmake to build the sparse runtime."),
-        _program("adb", ("adb",), "Install Android's platform tools to measure on a phone."),
-        _program("Arm emulator", ("qemu-aarch64", "qemu-aarch64-static"), "Install qemu-user to verify on Arm."),
-        _program("Arm cross compiler", ("aarch64-linux-gnu-g++", "aarch64-linux-gnu-gcc"),
-                 "Install g++-aarch64-linux-gnu to build the runner for Arm."),
+        _adb(),
         _disk(folder or Path.cwd()),
         Check("cores", True, "optional", f"{usable_cores()} usable, {cpu_model()}"),
         _threads(),
@@ -111,6 +108,14 @@ def _xnnpack(timeout_s: float) -> Check:
 def _program(name: str, candidates: Sequence[str], step: str) -> Check:
     path = next((found for candidate in candidates if (found := shutil.which(candidate))), None)
     return Check(name, path is not None, "optional", path or "not found", None if path else step)
+
+
+def _adb() -> Check:
+    """In PATH, or in the wheel of adbutils."""
+    path, bundled = shutil.which("adb"), _version("adbutils")
+    found = path or (f"with adbutils {bundled}" if bundled else "not found")
+    ok = bool(path or bundled)
+    return Check("adb", ok, "optional", found, None if ok else "pip install adbutils, to measure on a phone.")
 
 
 def _disk(folder: Path) -> Check:

@@ -26,6 +26,7 @@ from sctool.domain.artifact import ArtifactFormat
 from sctool.domain.measurement import LatencyProfile
 from sctool.errors import ArtifactError, ConfigError, DeviceError, SctoolError
 from sctool.profiling.machine import describe_machine
+from sctool.profiling.protocol import judge_samples
 from sctool.profiling.worker import Request
 
 # The modules whose import belongs to the baseline, not to the artifact.
@@ -101,6 +102,7 @@ def profile_on_host(
         warm_load_ms=timing["warm_load_ms"],
         peak_memory_mib=memory["peak_memory_mib"],
         baseline_memory_mib=memory["baseline_memory_mib"],
+        distrust=tuple(judge_samples(timing["samples_ms"], warm_up)),
     )
 
 

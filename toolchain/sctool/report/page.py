@@ -42,6 +42,7 @@ def render_report(
         files=_list_files(bundle),
         layers=_list_layers(bundle),
         latencies=_list_latencies(profile),
+        costs=(profile or {}).get("costs", []),
     )
 
 
@@ -102,7 +103,7 @@ def _list_layers(bundle: Record | None) -> list[Record]:
 
 
 def _list_latencies(profile: Record | None) -> list[Record]:
-    if profile is None:
+    if profile is None or not profile["profiles"]:
         return []
     slowest = max(item["latency_ms"]["p99"] for item in profile["profiles"]) or 1
     return [

@@ -16,7 +16,9 @@ from sctool.atomic import new_directory, refuse_existing
 from sctool.data.source import load_dataset
 from sctool.domain.config import ExportConfig
 from sctool.domain.target import load_target
-from sctool.errors import ArtifactError, ConfigError, ExportError
+from sctool.errors import ArtifactError, ConfigError, ExportError, NativeRuntimeMissing
+from sctool.export.coreml import export_core_ml
+from sctool.export.handover import write_handover
 from sctool.export.manifest import FILE as MANIFEST
 from sctool.export.manifest import (
     DocumentEntry,
@@ -101,6 +103,8 @@ def export(
         manifest = manifest.model_copy(update={"documents": {sbom: _document(staging / sbom)}})
         write_manifest(staging, manifest)
         write_model_card(staging, manifest, None)
+        core_ml = _core_ml(staging, folded, example) if device_target.platform == "ios" else None
+        write_handover(staging, device_target, manifest, core_ml)
         if key:
             key.sign(staging, manifest)
         progress(4, 4, "exported")
@@ -134,6 +138,19 @@ def _choose_codec(settings: ExportConfig, codec: str | None) -> ExportConfig:
     if codec not in known:
         raise ConfigError(f"Unknown codec {codec!r}.", hint=suggest(codec, list(known)))
     return settings.model_copy(update={"codec": codec})
+
+
+def _core_ml(staging: Path, model: torch.nn.Module, example: torch.Tensor) -> str:
+    """Write ios/model.mlpackage where that can be done; says what became of it."""
+    package = staging / "ios" / "model.mlpackage"
+    try:
+        package.parent.mkdir()
+        sparse = export_core_ml(model, example, package)
+    except (NativeRuntimeMissing, ExportError) as error:
+        return f"not exported. {error}"
+    return (
+        f"`ios/model.mlpackage`, {sparse} tensors stored as a bitmask and their non-zeros, computed as Core ML likes."
+    )
 
 
 def _parity_records(run: Run) -> NDArray[np.float32]:

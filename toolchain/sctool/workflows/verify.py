@@ -28,6 +28,7 @@ from sctool.safety.statistics import margin
 from sctool.workflows.carrying import scan_files, tell_carried
 from sctool.workflows.judge import FALSE_ALARMS, Gates, Judged, judge
 from sctool.workflows.junit import to_junit
+from sctool.workflows.on_device import OnDevice, add_device, describe_agreement
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.regression import find_regressions, read_baseline
 from sctool.workflows.run_directory import read_canaries
@@ -69,24 +70,28 @@ class _Findings:
 def verify(
     path: str | Path, *, run: Path | None = None, config: Path | None = None, data_source: str | None = None,
     gates: Gates | None = None, audit: Audit = DEFAULT_AUDIT, baseline: Path | None = None, output: Path | None = None,
-    junit: Path | None = None, signed_by: Path | None = None, progress: Progress = ignore_progress,
+    junit: Path | None = None, signed_by: Path | None = None, device: str | None = None,
+    progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """Verify what `path` names (see `open_subject`); writes verification.json (default: into the bundle, else beside the
     file) and returns it with its path. A bundle's model card gets the figures.
 
     With `baseline`, an earlier verification or its bundle, what leaks more than there by more than noise is a leak too;
-    `junit` gets the verdict as XML.
+    `junit` gets the verdict as XML. With `device` (see `open_device`) the artifacts are run and audited there too.
 
     Raises ArtifactError for a damaged file, ConfigError for an attack that cannot run, DataError where the data are not
     the run's or where a control (the blind baseline, shuffled membership) beats chance. A leak is no exception here: the
     record's verdict says "leak".
     """
     before = read_baseline(baseline) if baseline else None
-    with open_subject(
-        path, run=run, config=config, data_source=data_source, optimisation=audit.optimisation, signed_by=signed_by
-    ) as subject:
+    with (
+        open_subject(
+            path, run=run, config=config, data_source=data_source, optimisation=audit.optimisation, signed_by=signed_by
+        ) as opened,
+        add_device(opened, device) as (subject, on),
+    ):
         limits = (gates or Gates()).over(subject.config.verify)
-        verification = _verify(subject, limits, audit, before, progress)
+        verification = _verify(subject, limits, audit, before, on, progress)
         file, bundle = output or subject.record, subject.bundle
     write_json(file, verification)
     if bundle and output is None:
@@ -97,8 +102,9 @@ def verify(
 
 
 def _verify(
-    subject: Subject, limits: VerifyConfig, audit: Audit, before: dict[str, Any] | None, progress: Progress
-) -> dict[str, Any]:
+    subject: Subject, limits: VerifyConfig, audit: Audit, before: dict[str, Any] | None, on: OnDevice | None,
+    progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
     data, split, config, columns = subject.data, subject.split, subject.config, subject.columns
     names = _choose_attacks(config, audit)
     if audit.shadows and subject.origin is None:
@@ -131,6 +137,7 @@ def _verify(
         if column.kind == "artifact" and column.model in reference:
             answers = column.session.run(data.x[audit_rows])
             findings.records[-1]["parity"] = compare_logits(reference[column.model], answers).to_json()
+    device = describe_agreement(on, findings.records, subject, audit_rows) if on else None
     progress(len(columns), len(columns), "verified")
     failures, doubtful = judge(findings.judged, limits)
     failures = tell_carried(carried) + failures
@@ -157,6 +164,7 @@ def _verify(
         "optimisation": audit.optimisation,
         "split_sha256": split.sha256,
         "artifacts": subject.artifacts,
+        "device": device,
     }
 
 

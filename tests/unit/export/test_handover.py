@@ -1,0 +1,99 @@
+"""What an app's developer gets beside the files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sctool.domain.target import load_target
+from sctool.errors import ExportError
+from sctool.export.coreml import _check_weights, export_core_ml
+from sctool.export.handover import write_handover
+from sctool.export.manifest import read_manifest
+
+ROOT_FILES = {"manifest.json", "model.onnx", "model.pte"}
+
+
+def test_android_gets_snippets_for_the_versions_and_shapes_of_the_bundle(made_run: Path) -> None:
+    bundle = made_run / "bundles/android"
+    manifest = read_manifest(bundle)
+    gradle = (bundle / "android/build.gradle.kts").read_text()
+    kotlin = (bundle / "android/SctoolModel.kt").read_text()
+    readme = (bundle / "android/README.md").read_text()
+    assert f'onnxruntime-android:{manifest.tool_versions["onnxruntime"]}"' in gradle
+    assert f'executorch-android:{manifest.tool_versions["executorch"]}"' in gradle
+    assert "longArrayOf(1, 64)" in kotlin and "CLASSES = 10" in kotlin and f'"{manifest.input.name}" to input' in kotlin
+    assert f"{manifest.files['model.onnx'].size_bytes:,} bytes" in readme
+    for text in (gradle, kotlin):
+        assert text.count("{") == text.count("}") and text.count("(") == text.count(")") and "{%" not in text
+
+
+@pytest.mark.parametrize(("target", "expected"), [("android", 3), ("ios", 2), ("host", 0), ("linux-arm64", 0)])
+def test_each_platform_gets_its_own_and_the_same_bytes(bundle_copy: Path, target: str, expected: int) -> None:
+    manifest = read_manifest(bundle_copy)
+    written = write_handover(bundle_copy, load_target(target), manifest, "not exported")
+    first = [path.read_bytes() for path in written]
+    again = write_handover(bundle_copy, load_target(target), manifest, "not exported")
+    assert len(written) == expected and [path.read_bytes() for path in again] == first
+
+
+def test_no_snippet_for_a_runtime_that_the_bundle_has_no_file_for(bundle_copy: Path) -> None:
+    manifest = read_manifest(bundle_copy)
+    alone = manifest.model_copy(update={"files": {"model.onnx": manifest.files["model.onnx"]}})
+    write_handover(bundle_copy, load_target("android"), alone, None)
+    for name in ("build.gradle.kts", "SctoolModel.kt", "README.md"):
+        text = (bundle_copy / "android" / name).read_text()
+        assert "onnx" in text.lower()
+    assert "executorch-android" not in (bundle_copy / "android/build.gradle.kts").read_text()
+    assert not re.search(r"org\.pytorch", (bundle_copy / "android/SctoolModel.kt").read_text())
+
+
+def sparse_net() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    with torch.no_grad():
+        model[0].weight.mul_(torch.rand_like(model[0].weight) < 0.1)
+    return model.eval()
+
+
+def test_core_ml_stores_zeros_as_a_mask_and_the_same_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("coremltools", reason="coremltools is not installed")
+    model, example = sparse_net(), torch.rand(2, 64)
+    one, other = tmp_path / "one.mlpackage", tmp_path / "other.mlpackage"
+    assert export_core_ml(model, example, one) == 1
+    assert export_core_ml(model, example, other) == 1
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert len(files) == 3
+    assert all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
+    weights = (one / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+    dense = 64 * 128 * 4 + 128 * 10 * 4
+    assert weights < 0.5 * dense
+
+
+def test_core_ml_weights_that_are_not_the_models_are_refused() -> None:
+    class Entry:
+        val = np.zeros((64, 128), np.float32)
+
+    class Compress:
+        @staticmethod
+        def get_weights_metadata(package: object, weight_threshold: int) -> dict[str, Entry]:
+            return {"w": Entry()}
+
+    with pytest.raises(ExportError, match=r"does not hold 0\.weight"):
+        _check_weights(None, sparse_net(), Compress)
+
+
+@pytest.mark.slow
+def test_export_for_ios_writes_a_package_or_says_why_not(made_run: Path, tmp_path: Path) -> None:
+    from sctool.workflows.export import export
+
+    folder, _ = export(made_run, target="ios", output=tmp_path / "ios")
+    readme = (folder / "ios/README.md").read_text()
+    package = folder / "ios/model.mlpackage"
+    assert package.is_dir() == ("`ios/model.mlpackage`, " in readme)
+    assert package.is_dir() or "not exported" in readme

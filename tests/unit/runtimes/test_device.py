@@ -1,0 +1,121 @@
+"""Reading what devices say, and the emulator kit's pins."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sctool.domain.device import Completed, Core, DeviceFacts
+from sctool.errors import ArtifactError, DeviceError, NativeRuntimeMissing, SctoolError
+from sctool.runtimes.device.facts import parse_facts, parse_properties
+from sctool.runtimes.device.kit import find_kit, read_pins
+from sctool.runtimes.device.local import LocalSession, affinity_mask, run_process
+from sctool.runtimes.device.runner import RUNNERS, Work, find_runner, read_line, work_arguments
+
+NOTHING = DeviceFacts(None, None, None, None, None, (), None)
+
+
+@given(st.text())
+def test_no_answer_of_a_device_crashes_the_reader(text: str) -> None:
+    parse_facts(text)
+    parse_facts(f"#properties\n{text}\n#clocks\n{text}\n#memory\n{text}")
+
+
+def test_silence_is_unknown_not_a_guess() -> None:
+    assert parse_facts("") == NOTHING
+    assert NOTHING.cluster("big") == () and NOTHING.cluster("all") == ()
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z][a-z0-9._]{0,20}", fullmatch=True), st.from_regex(r"[^\[\]\r\n]{0,20}", fullmatch=True)
+    )
+)
+def test_properties_round_trip(properties: dict[str, str]) -> None:
+    plain = {key: value.strip() for key, value in properties.items() if value.isascii() and value.isprintable()}
+    assert parse_properties("\n".join(f"[{key}]: [{value}]" for key, value in plain.items())) == plain
+
+
+def test_clusters_need_every_clock() -> None:
+    known = DeviceFacts(None, None, None, None, None, (Core(0, 1), Core(1, 2)), None)
+    torn = DeviceFacts(None, None, None, None, None, (Core(0, 1), Core(1, None)), None)
+    assert known.cluster("big") == (1,) and known.cluster("little") == (0,) and known.cluster("mid") == ()
+    assert torn.cluster("big") == () and torn.cluster("all") == (0, 1)
+
+
+@given(st.sets(st.integers(0, 63), min_size=1))
+def test_masks_name_exactly_the_cores(cores: set[int]) -> None:
+    mask = int(affinity_mask(sorted(cores)), 16)
+    assert {core for core in range(64) if mask >> core & 1} == cores
+
+
+def test_this_machine_is_a_device_too(tmp_path: Path) -> None:
+    session = LocalSession()
+    source = tmp_path / "a"
+    source.write_bytes(b"content")
+    pushed = session.push(source, "sub/a", executable=True)
+    assert session.run(["cat", pushed], timeout_s=10).stdout == "content"
+    assert session.run(["sh", "-c", "exit 3"], timeout_s=10).exit_code == 3
+    session.pull("sub/a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"content"
+    with pytest.raises(DeviceError, match="holds no absent"):
+        session.pull("absent", tmp_path / "c")
+    assert session.facts().abi is not None
+    session.close()
+    assert not Path(session.folder).exists()
+
+
+def test_a_process_that_hangs_ends_with_all_its_children() -> None:
+    with pytest.raises(DeviceError, match="did not end within"):
+        run_process(["sh", "-c", "sleep 600 & sleep 600"], timeout_s=0.5)
+    with pytest.raises(DeviceError, match="Cannot start"):
+        run_process(["/no/such/program"], timeout_s=1)
+
+
+def test_pins_are_whole() -> None:
+    pins = read_pins()
+    packages = pins["debian"]["packages"]
+    assert len({package["name"] for package in packages}) == len(packages) > 30
+    assert all(re.fullmatch("[0-9a-f]{64}", item["sha256"]) and item["version"] for item in [pins["wheel"], *packages])
+
+
+def test_without_the_kit_the_next_step_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCTOOL_CACHE", str(tmp_path))
+    with pytest.raises(NativeRuntimeMissing, match="--install-emulator"):
+        find_kit()
+
+
+def test_runners_are_found_by_format() -> None:
+    assert find_runner(Path("m.onnx")) is not None and find_runner(Path("m.pte")) is None
+    assert all(create().kind == name for name, create in RUNNERS.items())
+
+
+def test_the_command_line_says_all_of_the_work() -> None:
+    line = work_arguments(Work("m", "i", "o", (3, 8, 8), 2, 4, 5, 6, 7))
+    assert line == ["--model", "m", "--input", "i", "--output", "o", "--shape", "3,8,8", "--batch", "2", "--threads", "4",
+                    "--warm-up", "5", "--iterations", "6", "--warm-loads", "7"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("done", "error", "text"),
+    [
+        (Completed(5, "", "ort_runner: m: no such operator"), ArtifactError, "no such operator"),
+        (Completed(4, "", "ort_runner: lib: missing"), NativeRuntimeMissing, "missing"),
+        (Completed(3, "", "ort_runner: x: No space left"), DeviceError, "No space left"),
+        (Completed(139, "", ""), DeviceError, "ended with 139"),
+        (Completed(0, "no json at all", ""), DeviceError, "ended with 0"),
+        (Completed(0, "{broken", ""), DeviceError, "no JSON"),
+        (Completed(0, '{"schema": 2}', ""), DeviceError, "another version"),
+    ],
+)
+def test_what_a_runner_ends_with(done: Completed, error: type[SctoolError], text: str) -> None:
+    with pytest.raises(error, match=text):
+        read_line(done, "m")
+
+
+def test_the_last_json_line_counts() -> None:
+    assert read_line(Completed(0, 'chatter\n{"schema": 1, "a": 2}\n', "warnings"), "m") == {"schema": 1, "a": 2}

@@ -1,0 +1,52 @@
+"""What an app's developer needs beside the files: how to load them on Android and iOS, in which versions, at what cost."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sctool.atomic import write_file
+from sctool.domain.target import Target
+from sctool.export.manifest import Manifest
+
+TEMPLATES = Path(__file__).parent / "handover"
+FILES = {
+    "android": {
+        "android/README.md": "android.md.j2",
+        "android/build.gradle.kts": "build.gradle.kts.j2",
+        "android/SctoolModel.kt": "SctoolModel.kt.j2",
+    },
+    "ios": {"ios/README.md": "ios.md.j2", "ios/SctoolModel.swift": "SctoolModel.swift.j2"},
+}
+
+
+def write_handover(bundle: Path, target: Target, manifest: Manifest, core_ml: str | None) -> list[Path]:
+    """Write the hand-over for the target's platform into `bundle`, whose artifacts lie there; returns the files, none
+    for a platform without one. `core_ml` says what became of the Core ML package. Same bundle, same bytes."""
+    wanted = FILES.get(target.platform, {})
+    environment = Environment(  # noqa: S701 - Kotlin, Swift and Markdown, no HTML
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["product_of"] = math.prod
+    shape = [size for size in manifest.input.shape if size is not None]
+    files = {
+        name: {**entry.model_dump(), "deflated_bytes": len(zlib.compress((bundle / name).read_bytes(), 9))}
+        for name, entry in manifest.files.items()
+    }
+    written = []
+    for name, template in wanted.items():
+        text = environment.get_template(template).render(
+            manifest=manifest, target=target, files=files, shape=shape, classes=manifest.output.shape[-1],
+            versions=manifest.tool_versions, core_ml=core_ml, onnx=_first(manifest, "onnx"), pte=_first(manifest, "pte"),
+        )  # fmt: skip
+        write_file(bundle / name, text)
+        written.append(bundle / name)
+    return written
+
+
+def _first(manifest: Manifest, format: str) -> str | None:
+    return next((name for name, entry in manifest.files.items() if entry.format == format), None)

@@ -1,0 +1,143 @@
+"""What a model may cost on a device that is not here, from its counted work and the device's published figures.
+
+A device's time is the sum over kernels of work by the cost of each kind (`Costs`: what a unit takes, relative to the
+others, on processors of a family), times one number for the device, its scale, which its anchors give. There is no time
+without an anchor: an uncalibrated millisecond is off by up to nine times, a relative cost is not.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from sctool.domain.target import Anchor, Target
+from sctool.domain.work import KINDS, Work
+from sctool.errors import ConfigError
+from sctool.resources import anchor_folder
+
+BAND = 2.0
+"""An estimate may be off by so many times: phones of one kind spread 1.5 x by runtime alone."""
+REACH = 4.0
+"""Work so many times under the smallest anchor's or over the largest's is extrapolated."""
+PRIOR_WEIGHT = 0.15
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Microseconds that a unit of each of KINDS takes on a processor of the family, up to the device's scale."""
+
+    family: str
+    amounts: tuple[float, ...]
+
+    def relative(self, work: Work) -> float:
+        """The work's cost, in units that mean something only against another work's."""
+        return float(np.dot(self.amounts, work.amounts()))
+
+
+PRIOR = (50.0, 60.0, 150.0, 100.0, 100.0, 80.0, 10.0)
+"""Where the fit starts and what it is drawn to: multiply-adds at 20 a ns, depthwise ones three times as dear, ..."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`latency_ms` is None where the target has no anchor to scale by; its band [low, high] is None where nobody knows it:
+    for work far from every anchor's, or of another precision."""
+
+    target: str
+    relative_cost: float
+    latency_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+    tag: Literal["estimated", "extrapolated"]
+    calibrated_by: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "notes": list(self.notes)}
+
+
+def fit_costs(works: Sequence[Work], latencies_ms: Sequence[float], scales: Sequence[int], family: str) -> Costs:
+    """The costs under which `works` best explain `latencies_ms`; figures with the same number in `scales` share a scale.
+
+    Least squares on logarithms, drawn gently to PRIOR, so that a kind that no model tells apart keeps a sensible cost.
+    """
+    amounts = np.array([work.amounts() for work in works])
+    measured = np.log(np.array(latencies_ms) * 1000)
+    groups = np.array(scales)
+    count = len(KINDS)
+
+    def miss(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        costs = np.asarray(PRIOR) * np.exp(parameters[:count])
+        predicted = np.log(amounts @ costs) + parameters[count:][groups]
+        return np.concatenate([predicted - measured, PRIOR_WEIGHT * parameters[:count]])
+
+    start = np.log(amounts @ np.asarray(PRIOR))
+    offsets = [float(np.mean((measured - start)[groups == group])) for group in range(groups.max() + 1)]
+    found = least_squares(miss, np.concatenate([np.zeros(count), offsets]))
+    return Costs(family, tuple(float(value) for value in np.asarray(PRIOR) * np.exp(found.x[:count])))
+
+
+def find_scale(costs: Costs, works: Sequence[Work], latencies_ms: Sequence[float]) -> float:
+    """Milliseconds a unit of relative cost: the geometric mean over the anchors."""
+    ratios = [latency / costs.relative(work) for work, latency in zip(works, latencies_ms, strict=True)]
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def estimate(work: Work, target: Target, costs: Costs, models: Mapping[str, Work], precision: str = "fp32") -> Estimate:
+    """The estimate of `work` on `target`; anchors of another precision than `precision` serve only where none fits."""
+    anchors = [(anchor, found) for anchor in target.anchors if (found := anchor.work or models.get(anchor.model))]
+    fitting = [pair for pair in anchors if pair[0].precision == precision] or anchors
+    relative = costs.relative(work)
+    if not fitting:
+        note = "no published or measured latency of this device: a relative cost is all that can be said"
+        return Estimate(target.name, relative, None, None, None, "extrapolated", 0, (note,))
+    scale = find_scale(costs, [found for _, found in fitting], [anchor.latency_ms for anchor, _ in fitting])
+    sizes = [costs.relative(found) for _, found in fitting]
+    far = relative < min(sizes) / REACH or relative > max(sizes) * REACH
+    other = fitting[0][0].precision != precision
+    notes = _explain(fitting, far=far, other=other, precision=precision)
+    latency = scale * relative
+    if far or other:
+        return Estimate(target.name, relative, latency, None, None, "extrapolated", len(fitting), notes)
+    return Estimate(target.name, relative, latency, latency / BAND, latency * BAND, "estimated", len(fitting), notes)
+
+
+def _explain(fitting: list[tuple[Anchor, Work]], *, far: bool, other: bool, precision: str) -> tuple[str, ...]:
+    runtimes = sorted({anchor.runtime or "an unnamed runtime" for anchor, _ in fitting})
+    notes = [f"scaled by {len(fitting)} figures of {', '.join(runtimes)}; other runtimes differ by 1.5 x and more"]
+    if far:
+        notes.append(f"over {REACH:g} x smaller or larger than every anchor: how far off the figure is, nobody knows")
+    if other:
+        notes.append(f"the anchors are {fitting[0][0].precision}, the model {precision}")
+    return tuple(notes)
+
+
+def read_anchor_models() -> dict[str, Work]:
+    """The counted work of the models that anchors name."""
+    record = tomllib.loads((anchor_folder() / "models.toml").read_text(encoding="utf-8"))
+    return {name: Work.model_validate(work) for name, work in record["models"].items()}
+
+
+def read_costs(family: str) -> Costs:
+    """The committed costs of a processor family. ConfigError for an unknown one."""
+    record = tomllib.loads((anchor_folder() / "costs.toml").read_text(encoding="utf-8"))["costs"]
+    if family not in record:
+        raise ConfigError(f"No costs for {family!r}.", hint=f"Known: {', '.join(sorted(record))}.")
+    return Costs(family, tuple(float(record[family][kind]) for kind in KINDS))
+
+
+def mean_error(predicted: Sequence[float], measured: Sequence[float]) -> float:
+    """The mean of |predicted / measured - 1|."""
+    return float(np.mean(np.abs(np.asarray(predicted) / np.asarray(measured) - 1)))
+
+
+def largest_factor(predicted: Sequence[float], measured: Sequence[float]) -> float:
+    """How many times a prediction is off at most, in either direction."""
+    return math.exp(float(np.max(np.abs(np.log(np.asarray(predicted) / np.asarray(measured))))))
