@@ -1,12 +1,20 @@
-"""ExecuTorch program for the XNNPACK delegate; it stores weights dense, whatever their density."""
+"""ExecuTorch programs: for the XNNPACK delegate alone, which stores weights dense, or with the sparse runtime first."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from sctool.errors import ExportError
+from sctool.native.costs import CostTable
 from sctool.quiet import silence
+
+if TYPE_CHECKING:
+    from sctool.export.sparse.partition import LayerChoice
 
 
 class _Wrapped(nn.Module):
@@ -21,10 +29,12 @@ class _Wrapped(nn.Module):
         return logits
 
 
-def export_pte(model: nn.Module, example: torch.Tensor, *, max_batch: int) -> bytes:
+def export_pte(
+    model: nn.Module, example: torch.Tensor, *, max_batch: int, passes: Sequence[Any] = (), first: Sequence[Any] = ()
+) -> bytes:
     """The bytes of a .pte whose method `forward` takes [B, ...] like `example` [2, ...], 1 <= B <= max_batch.
 
-    Raises ExportError where the model cannot be exported.
+    `passes` go over the edge program, then `first` are partitioners that choose before XNNPACK's. Raises ExportError where the model cannot be exported.
     """
     try:
         with silence(), torch.no_grad():
@@ -33,11 +43,38 @@ def export_pte(model: nn.Module, example: torch.Tensor, *, max_batch: int) -> by
 
             batch = torch.export.Dim("batch", min=1, max=max_batch)
             program = torch.export.export(_Wrapped(model).eval(), (example,), dynamic_shapes=({0: batch},))
-            lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-            return bytes(lowered.buffer)
+            lowered = to_edge_transform_and_lower(
+                program, transform_passes=list(passes), partitioner=[*first, XnnpackPartitioner()]
+            )
+            return bytes(lowered.to_executorch().buffer)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
             f"Cannot export to ExecuTorch: {type(error).__name__}: {reason}.",
             hint="Simplify the model's forward, or run with --debug.",
         ) from error
+
+
+@dataclass(frozen=True)
+class SparseProgram:
+    """A .pte, and for each weighted layer which backend takes it and why."""
+
+    content: bytes
+    choices: list[LayerChoice]
+
+
+def export_sparse_pte(
+    model: nn.Module, example: torch.Tensor, *, max_batch: int, costs: CostTable, values: str = "float32"
+) -> SparseProgram:
+    """As export_pte, with the layers where `costs` says that it pays on the backend "SctoolSparse".
+
+    `values`: how their weights are stored, float32, float16 or int8. Raises ExportError.
+    """
+    with silence():
+        from sctool.export.sparse.partition import SparsePartitioner
+        from sctool.export.sparse.views import free_views_of_sizes
+
+    nonzeros = {f"model.{name}": int(parameter.count_nonzero()) for name, parameter in model.named_parameters()}
+    partitioner = SparsePartitioner(nonzeros, costs=costs, max_batch=max_batch, values=values)
+    content = export_pte(model, example, max_batch=max_batch, passes=[free_views_of_sizes], first=[partitioner])
+    return SparseProgram(content, partitioner.choices)
