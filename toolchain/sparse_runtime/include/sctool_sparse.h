@@ -36,6 +36,9 @@ SCTOOL_EXPORT uint64_t sctool_sparse_output_floats(const sctool_session* session
 SCTOOL_EXPORT uint32_t sctool_sparse_max_batch(const sctool_session* session);
 /* Bytes of all weights as they lie in memory, positions and biases included. */
 SCTOOL_EXPORT uint64_t sctool_sparse_weight_bytes(const sctool_session* session);
+/* From now on the fastest run of every operator is kept, in nanoseconds; the first `count` go to ns. Returns their
+ * number. */
+SCTOOL_EXPORT uint32_t sctool_sparse_time_steps(sctool_session* session, int64_t* ns, uint32_t count);
 /* The instruction set that runs it. */
 SCTOOL_EXPORT const char* sctool_sparse_isa(const sctool_session* session);
 /* The fastest instruction set of this processor, or, with a name, that name where it runs here, else null. */

@@ -2,7 +2,7 @@
 // JSON line.
 //
 //   sctool_runner --payload FILE [--input FILE] [--output FILE] [--batch N] [--iterations N] [--warm-up N] [--isa NAME]
-//                 [--cpu N]
+//                 [--cpu N] [--steps yes]
 //
 // Inputs and outputs are raw little-endian float32, all records of the first input, then of the next. Without --input the
 // records are zeros. Exit 0; 1 for what cannot be loaded or run, 2 for wrong usage.
@@ -25,6 +25,7 @@ namespace {
 
 struct Options {
   std::string payload, input, output, isa;
+  bool steps = false;
   long batch = 1, iterations = 1, warm_up = 0, cpu = -1;
 };
 
@@ -52,6 +53,7 @@ Options parse(int count, char** words) {
     else if (name == "--input") options.input = value;
     else if (name == "--output") options.output = value;
     else if (name == "--isa") options.isa = value;
+    else if (name == "--steps") options.steps = std::string(value) == "yes";
     else if (name == "--batch") options.batch = number("--batch", value, 1, 1 << 20);
     else if (name == "--iterations") options.iterations = number("--iterations", value, 1, 10000000);
     else if (name == "--warm-up") options.warm_up = number("--warm-up", value, 0, 10000000);
@@ -154,6 +156,7 @@ int main(int count, char** words) {
   }
   std::vector<std::int64_t> samples;
   for (long i = 0; i < options.warm_up + options.iterations; ++i) {
+    if (i == options.warm_up && options.steps) sctool_sparse_time_steps(session, nullptr, 0);
     const std::int64_t start = now_ns();
     if (sctool_sparse_run(session, batch, inputs.data(), outputs.data(), error, sizeof error) != 0) fail(1, error);
     if (i >= options.warm_up) samples.push_back(now_ns() - start);
@@ -180,7 +183,16 @@ int main(int count, char** words) {
   for (std::size_t i = 0; i < samples.size(); ++i) {
     std::printf("%s%lld", i == 0 ? "" : ", ", static_cast<long long>(samples[i]));
   }
-  std::printf("]}\n");
+  std::printf("]");
+  if (options.steps) {
+    std::vector<std::int64_t> times(65536);
+    const std::uint32_t steps = sctool_sparse_time_steps(session, times.data(), 65536);
+    for (std::uint32_t i = 0; i < steps; ++i) {
+      std::printf("%s%lld", i == 0 ? ", \"step_ns\": [" : ", ", static_cast<long long>(times[i]));
+    }
+    if (steps > 0) std::printf("]");
+  }
+  std::printf("}\n");
   sctool_sparse_free(session);
   return 0;
 }

@@ -75,6 +75,13 @@ uint32_t sctool_sparse_max_batch(const sctool_session* session) { return session
 
 uint64_t sctool_sparse_weight_bytes(const sctool_session* session) { return session->session.weight_bytes(); }
 
+uint32_t sctool_sparse_time_steps(sctool_session* session, int64_t* ns, uint32_t count) {
+  const std::vector<std::int64_t>& times = session->session.step_ns();
+  for (std::size_t i = 0; i < times.size() && i < count; ++i) ns[i] = times[i];
+  session->session.time_steps();
+  return static_cast<uint32_t>(session->session.program().ops.size());
+}
+
 const char* sctool_sparse_isa(const sctool_session* session) { return session->session.kernels().name; }
 
 const char* sctool_sparse_find_isa(const char* name) {

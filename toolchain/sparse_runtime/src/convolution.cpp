@@ -4,12 +4,17 @@
 #include <numeric>
 
 #include "layout.h"
+#include "shifts.h"
 #include "step.h"
 
 namespace sctool {
 namespace {
 
-constexpr std::size_t kTileFloats = 8192;  // of a block of packed channels: 32 KiB
+constexpr std::size_t kTileFloats = 16384;  // of a block of packed channels: larger ones cost more than shorter rows
+constexpr std::size_t kDirectFloats = 16;   // what an unpacked channel counts for in a block
+
+// Channels whose phases are split before the first of them is read: a load right behind its stores would wait for them.
+constexpr std::uint32_t kAtOnce = 8;
 
 // How a tile of output rows finds its inputs.
 //
@@ -19,7 +24,8 @@ constexpr std::size_t kTileFloats = 8192;  // of a block of packed channels: 32 
 struct Geometry {
   Shape in, out;
   Window window;
-  bool direct, expanded;
+  bool direct, expanded, shifted;
+  ShiftTable table;  // of a `shifted` one: expanded without a detour over planes
   std::uint32_t phases, tile_rows, tiles, plane_rows, plane_floats, tile_floats, channel_floats;
 
   Geometry(const Shape& in_shape, const Shape& out_shape, const Window& w, const Kernels& kernels, bool depthwise)
@@ -37,6 +43,8 @@ struct Geometry {
     plane_floats = plane_rows * out.width;
     tile_floats = static_cast<std::uint32_t>(round_up(std::size_t{tile_rows} * out.width, kernels.width));
     expanded = !direct && !depthwise && w.height > 1 && out.width % kernels.width != 0 && tiles == 1;
+    shifted = (expanded || (depthwise && out.width % kernels.width != 0)) && ShiftTable::fits(in, out, window);
+    if (shifted) table = ShiftTable(out, window, kernels);
     channel_floats = expanded ? w.height * w.width * tile_floats : w.width * phases * plane_floats;
   }
 
@@ -49,6 +57,7 @@ struct Geometry {
   // Packed channels [begin, end) of one tile. `planes` has room for one unexpanded channel.
   void pack(const Kernels& kernels, const float* input, std::size_t stride, std::uint32_t begin, std::uint32_t end,
             std::uint32_t tile, float* packed, float* planes) const {
+    if (shifted) return pack_shifted(kernels, input, stride, begin, end, packed, planes);
     for (std::uint32_t channel = begin; channel < end; ++channel, packed += channel_floats) {
       PackPlanes call;
       call.channel = input + channel * stride;
@@ -72,6 +81,38 @@ struct Geometry {
               (column * phases + row % window.stride) * plane_floats + row / window.stride * out.width;
           kernels.copy(planes + from, to, tile_floats / kernels.width);
         }
+      }
+    }
+  }
+
+  // Floats before the packed channels: the planes that they are packed from.
+  std::size_t planes_floats() const {
+    if (shifted) return window.stride == 1 ? 0 : kAtOnce * phase_floats();
+    return expanded ? round_up(std::size_t{window.width} * phases * plane_floats + tile_floats + kMargin, kLine) : 0;
+  }
+
+  // Floats of the four phases of one channel, and a margin before them.
+  std::size_t phase_floats() const { return round_up(4 * table.plane_floats() + 2 * kMargin, kLine); }
+
+  // The phases of channels [begin, end), at most kAtOnce, each phase_floats() after the one before; returns the first.
+  float* split(const Kernels& kernels, const float* input, std::size_t stride, std::uint32_t begin, std::uint32_t end,
+               float* planes) const {
+    for (std::uint32_t channel = begin; channel < end; ++channel) {
+      kernels.split_phases({input + channel * stride, in.height, in.width,
+                            planes + kMargin + (channel - begin) * phase_floats(), table.plane_floats()});
+    }
+    return planes + kMargin;
+  }
+
+  void pack_shifted(const Kernels& kernels, const float* input, std::size_t stride, std::uint32_t begin,
+                    std::uint32_t end, float* packed, float* planes) const {
+    for (std::uint32_t first = begin; first < end; first += kAtOnce) {
+      const std::uint32_t last = std::min(end, first + kAtOnce);
+      const bool split_first = window.stride == 2;
+      const float* from = split_first ? split(kernels, input, stride, first, last, planes) : input + first * stride;
+      const std::size_t step = split_first ? phase_floats() : stride;
+      for (std::uint32_t channel = first; channel < last; ++channel, from += step, packed += channel_floats) {
+        kernels.pack_taps({table.view(), from, packed});
       }
     }
   }
@@ -108,29 +149,23 @@ class Convolution : public Step {
         geometry_(program.values[op.inputs[0]], program.values[op.output], op.window, kernels, false),
         bias_(std::move(op.bias)) {
     const std::uint32_t taps = op.window.height * op.window.width;
-    blocks_ = geometry_.direct ? cut_blocks(channels, 16, 1) : cut_blocks(channels, geometry_.channel_floats, taps);
+    blocks_ = geometry_.direct ? cut_blocks(channels, kDirectFloats, 1) : cut_blocks(channels, geometry_.channel_floats, taps);
   }
 
   std::size_t scratch_floats() const override {
     if (geometry_.direct) return 0;
     std::size_t most = 0;
     for (const Block& block : blocks_) most = std::max<std::size_t>(most, block.end - block.begin);
-    return planes_floats() + most * geometry_.channel_floats + geometry_.tile_floats + kMargin;
+    return geometry_.planes_floats() + most * geometry_.channel_floats + geometry_.tile_floats + kMargin;
   }
 
  protected:
-  // Floats of the unexpanded planes of one channel, and what its last store may write past them.
-  std::size_t planes_floats() const {
-    const Geometry& g = geometry_;
-    return g.expanded ? round_up(std::size_t{g.window.width} * g.phases * g.plane_floats + g.tile_floats + kMargin, kLine) : 0;
-  }
-
   // Calls run_block(block number, input of the block, unit, tile, vectors) with the packed or direct input of each.
   template <typename Run>
   void walk(const Workspace& workspace, std::uint32_t first_channel, Run run_block) const {
     const Geometry& g = geometry_;
     const float* input = workspace.values[input_] + first_channel * in_stride_;
-    float* packed = workspace.scratch + planes_floats();
+    float* packed = workspace.scratch + g.planes_floats();
     for (std::uint32_t tile = 0; tile < g.tiles; ++tile) {
       const std::size_t at = std::size_t{tile} * g.tile_rows * g.out.width;
       const auto vectors = static_cast<std::uint32_t>(
@@ -173,16 +208,24 @@ class SparseConvolution : public Convolution {
     for (std::uint32_t b = 0; b < blocks_.size(); ++b) {
       for (std::uint32_t c = blocks_[b].begin; c < blocks_[b].end; ++c) block_of[c] = b;
     }
-    counts_.assign(std::size_t{rows_} * blocks_.size(), 0);
+    std::vector<std::uint16_t> found(std::size_t{rows_} * blocks_.size(), 0);  // [block][row]
     for (const std::uint32_t position : matrix.positions) {
-      ++counts_[std::size_t{block_of[position % matrix.columns / taps]} * rows_ + position / matrix.columns];
+      ++found[std::size_t{block_of[position % matrix.columns / taps]} * rows_ + position / matrix.columns];
     }
-    std::vector<std::size_t> next(counts_.size());
+    std::vector<std::size_t> next(found.size());
     std::size_t total = 0;
-    for (std::size_t i = 0; i < counts_.size(); ++i) {
-      if (i % rows_ == 0) begins_.push_back(total);
-      next[i] = total;
-      total += counts_[i];
+    std::vector<std::uint16_t> rows(rows_);
+    for (std::size_t b = 0; b < blocks_.size(); ++b) {
+      const std::uint16_t* of_block = found.data() + b * rows_;
+      std::iota(rows.begin(), rows.end(), std::uint16_t{0});
+      std::stable_sort(rows.begin(), rows.end(), [&](auto x, auto y) { return of_block[x] > of_block[y]; });
+      begins_.push_back(total);
+      for (const std::uint16_t row : rows) {
+        order_.push_back(row);
+        counts_.push_back(of_block[row]);
+        next[b * rows_ + row] = total;
+        total += of_block[row];
+      }
     }
     values_.resize(total);
     offsets_.resize(total);
@@ -202,20 +245,20 @@ class SparseConvolution : public Convolution {
   void run(const Workspace& workspace) const override {
     float* output = workspace.values[output_];
     walk(workspace, 0, [&](std::size_t b, const float* input, std::size_t unit, std::size_t at, std::uint32_t vectors) {
-      kernels_.sparse_tile({values_.data() + begins_[b], offsets_.data() + begins_[b], counts_.data() + b * rows_, rows_,
-                            input, unit, output + at, out_stride_, vectors, b == 0, b + 1 == blocks_.size(),
+      kernels_.sparse_tile({values_.data() + begins_[b], offsets_.data() + begins_[b], order_.data() + b * rows_,
+                            counts_.data() + b * rows_, rows_, input, unit, output + at, out_stride_, vectors, b == 0, b + 1 == blocks_.size(),
                             epilogue(workspace, at, 0)});
     });
   }
 
   std::size_t weight_bytes() const override {
-    return values_.size() * 4 + offsets_.size() * 2 + counts_.size() * 2 + bias_.size() * 4;
+    return values_.size() * 4 + offsets_.size() * 2 + counts_.size() * 4 + bias_.size() * 4;
   }
 
  private:
   std::uint32_t rows_;
   std::vector<float> values_;
-  std::vector<std::uint16_t> offsets_, counts_;  // counts [block][row]
+  std::vector<std::uint16_t> offsets_, order_, counts_;  // order and counts [block][row]
   std::vector<std::size_t> begins_;              // [block]: its first entry
 };
 
@@ -289,6 +332,8 @@ class DepthwiseConvolution : public Step {
         in_stride_(channel_stride(program.values[op.inputs[0]])),
         out_stride_(channel_stride(program.values[op.output])),
         geometry_(program.values[op.inputs[0]], program.values[op.output], op.window, kernels, true),
+        three_(op.window.height == 3 && op.window.width == 3 && op.window.stride == 1 && op.window.pad_top == 1 &&
+               op.window.pad_left == 1 && op.window.pad_bottom == 1 && op.window.pad_right == 1),
         weights_(std::move(op.weights.values)), bias_(std::move(op.bias)) {
     for (std::uint32_t row = 0; row < op.window.height; ++row) {
       for (std::uint32_t column = 0; column < op.window.width; ++column) offsets_.push_back(geometry_.offset(row, column));
@@ -299,6 +344,8 @@ class DepthwiseConvolution : public Step {
     const Geometry& g = geometry_;
     const std::uint32_t filters = g.out.channels / g.in.channels;
     const auto taps = static_cast<std::uint32_t>(offsets_.size());
+    if (three_) return run_three(workspace, filters);
+    if (g.shifted) return run_shifted(workspace, filters, taps);
     for (std::uint32_t channel = 0; channel < g.in.channels; ++channel) {
       for (std::uint32_t tile = 0; tile < g.tiles; ++tile) {
         const std::size_t at = std::size_t{tile} * g.tile_rows * g.out.width;
@@ -316,7 +363,39 @@ class DepthwiseConvolution : public Step {
     }
   }
 
+  void run_three(const Workspace& workspace, std::uint32_t filters) const {
+    const Shape& in = geometry_.in;
+    for (std::uint32_t filter = 0; filter < geometry_.out.channels; ++filter) {
+      const std::size_t at = filter * out_stride_;
+      kernels_.depthwise_three({weights_.data() + std::size_t{filter} * 9,
+                                workspace.values[input_] + filter / filters * in_stride_,
+                                static_cast<std::int32_t>(in.height), static_cast<std::int32_t>(in.width),
+                                workspace.values[output_] + at, bias_.empty() ? 0.0f : bias_[filter],
+                                residual_ == kNoValue ? nullptr : workspace.values[residual_] + at, activation_});
+    }
+  }
+
+  void run_shifted(const Workspace& workspace, std::uint32_t filters, std::uint32_t taps) const {
+    const Geometry& g = geometry_;
+    const float* input = workspace.values[input_];
+    for (std::uint32_t first = 0; first < g.in.channels; first += kAtOnce) {
+      const std::uint32_t last = std::min(g.in.channels, first + kAtOnce);
+      const bool split = g.window.stride == 2;
+      const float* from = split ? g.split(kernels_, input, in_stride_, first, last, workspace.scratch)
+                                : input + first * in_stride_;
+      for (std::uint32_t channel = first; channel < last; ++channel, from += split ? g.phase_floats() : in_stride_) {
+        for (std::uint32_t filter = channel * filters; filter < (channel + 1) * filters; ++filter) {
+          const std::size_t at = filter * out_stride_;
+          kernels_.depthwise_shifted({g.table.view(), weights_.data() + std::size_t{filter} * taps, from,
+                                      workspace.values[output_] + at, bias_.empty() ? 0.0f : bias_[filter],
+                                      residual_ == kNoValue ? nullptr : workspace.values[residual_] + at, activation_});
+        }
+      }
+    }
+  }
+
   std::size_t scratch_floats() const override {
+    if (geometry_.shifted) return geometry_.planes_floats() + kMargin;
     return std::size_t{geometry_.channel_floats} + geometry_.tile_floats + kMargin;
   }
 
@@ -330,6 +409,7 @@ class DepthwiseConvolution : public Step {
   Activation activation_;
   std::size_t in_stride_, out_stride_;
   Geometry geometry_;
+  bool three_;
   std::vector<float> weights_, bias_;
   std::vector<std::uint32_t> offsets_;
 };

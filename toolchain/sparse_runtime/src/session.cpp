@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "flush.h"
@@ -108,6 +109,21 @@ void Session::run(std::uint32_t batch, const float* const* inputs, float* const*
   for (std::uint32_t record = 0; record < batch; ++record) run_record(record, inputs, outputs);
 }
 
+template <typename RunStep>
+void Session::run_steps(RunStep run_step) {
+  if (step_ns_.empty()) {
+    for (const StepPtr& step : steps_) run_step(*step);
+    return;
+  }
+  using Clock = std::chrono::steady_clock;
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    const Clock::time_point begin = Clock::now();
+    run_step(*steps_[i]);
+    const std::int64_t ns = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin).count();
+    if (step_ns_[i] == 0 || ns < step_ns_[i]) step_ns_[i] = ns;
+  }
+}
+
 void Session::run_record(std::uint32_t record, const float* const* inputs, float* const* outputs) {
   for (std::size_t i = 0; i < program_.inputs.size(); ++i) {
     const Shape& shape = program_.values[program_.inputs[i]];
@@ -123,7 +139,7 @@ void Session::run_record(std::uint32_t record, const float* const* inputs, float
     }
   }
   const Workspace workspace = {values_, base_ + round_up(record_floats_, kLine) + kMargin};
-  for (const StepPtr& step : steps_) step->run(workspace);
+  run_steps([&](const Step& step) { step.run(workspace); });
   for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
     const Shape& shape = program_.values[program_.outputs[i]];
     const auto area = static_cast<std::size_t>(shape.area());
@@ -147,7 +163,7 @@ void Session::run_columns(std::uint32_t first, std::uint32_t count, const float*
     kernels_.transpose(inputs[i] + first * channels, count, channels, channels, values_[program_.inputs[i]], stride);
   }
   const Workspace workspace = {values_, base_ + round_up(column_floats_, kLine) + kMargin};
-  for (const StepPtr& step : steps_) step->run_columns(workspace, stride, count);
+  run_steps([&](const Step& step) { step.run_columns(workspace, stride, count); });
   for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
     const std::size_t channels = program_.values[program_.outputs[i]].channels;
     kernels_.transpose(values_[program_.outputs[i]], channels, count, stride, outputs[i] + first * channels, channels);

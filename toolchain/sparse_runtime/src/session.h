@@ -22,13 +22,15 @@ class Session {
   const Kernels& kernels() const { return kernels_; }
   std::size_t weight_bytes() const;
 
- private:
-  struct Place {
-    std::size_t offset;  // floats from the arena's begin, for one record or for a block of columns
-  };
+  // From now on every step's fastest run is kept, in nanoseconds, in the program's order.
+  void time_steps() { step_ns_.assign(steps_.size(), 0); }
+  const std::vector<std::int64_t>& step_ns() const { return step_ns_; }
 
+ private:
   void plan(std::size_t floats_of(const Shape&), std::vector<std::size_t>& offsets, std::size_t& total) const;
   void point(const std::vector<std::size_t>& offsets, std::size_t total);
+  template <typename RunStep>
+  void run_steps(RunStep run_step);
   void run_record(std::uint32_t record, const float* const* inputs, float* const* outputs);
   void run_columns(std::uint32_t first, std::uint32_t count, const float* const* inputs, float* const* outputs);
 
@@ -42,6 +44,7 @@ class Session {
   std::vector<float> arena_;
   float* base_ = nullptr;
   std::vector<float*> values_;
+  std::vector<std::int64_t> step_ns_;  // empty: not timed
 };
 
 }  // namespace sctool

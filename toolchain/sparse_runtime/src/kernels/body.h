@@ -100,9 +100,10 @@ void sparse_vectors(const SparseTile& tile, std::size_t at) {
   const std::uint16_t* offsets = tile.offsets;
   const float* input = tile.input + at;
   const Epilogue& epilogue = tile.epilogue;
-  for (std::uint32_t row = 0; row < tile.rows; ++row) {
+  for (std::uint32_t visit = 0; visit < tile.rows; ++visit) {
+    const std::size_t row = tile.order[visit];
     float* out = tile.output + row * tile.output_stride + at;
-    const std::uint32_t count = tile.counts[row];
+    const std::uint32_t count = tile.counts[visit];
     if (count == 0 && !tile.first && !tile.last) continue;
     Vector sum[T];
     if (tile.first) {
@@ -173,10 +174,53 @@ SCTOOL_INLINE void dense_group(const DenseTile& tile, const float* weights, std:
   }
 }
 
+// Sixteen rows of one vector.
+SCTOOL_INLINE void dense_column(const DenseTile& tile, const float* weights, std::uint32_t row, std::size_t at) {
+  constexpr int R = kDenseRows;
+  const Epilogue& epilogue = tile.epilogue;
+  const float* input = tile.input + at;
+  float* out = tile.output + row * tile.output_stride + at;
+  Vector sum[4][R];
+  SCTOOL_UNROLL for (int g = 0; g < 4; ++g) {
+    SCTOOL_UNROLL for (int r = 0; r < R; ++r) {
+      const std::size_t place = static_cast<std::size_t>(g) * R + r;
+      sum[g][r] = !tile.first ? load(out + place * tile.output_stride)
+                              : splat(epilogue.bias != nullptr ? epilogue.bias[row + place] : 0.0f);
+    }
+  }
+  for (std::uint32_t k = 0; k < tile.taps; ++k, weights += tile.tap_step) {
+    const Vector x = load(input + tile.offsets[k] * tile.unit);
+    SCTOOL_UNROLL for (int g = 0; g < 4; ++g) {
+      SCTOOL_UNROLL for (int r = 0; r < R; ++r) {
+        sum[g][r] += splat(weights[g * tile.group_step + r * tile.row_step]) * x;
+      }
+    }
+  }
+  SCTOOL_UNROLL for (int g = 0; g < 4; ++g) {
+    SCTOOL_UNROLL for (int r = 0; r < R; ++r) {
+      const std::size_t place = static_cast<std::size_t>(g) * R + r;
+      float* to = out + place * tile.output_stride;
+      Vector one[1] = {sum[g][r]};
+      if (!tile.last) {
+        store(to, one[0]);
+        continue;
+      }
+      const float* residual =
+          epilogue.residual != nullptr ? epilogue.residual + (row + place) * epilogue.residual_stride + at : nullptr;
+      finish<1>(one, to, residual, epilogue.activation);
+    }
+  }
+}
+
 template <int T>
 void dense_vectors(const DenseTile& tile, std::size_t at) {
   const float* weights = tile.weights;
   std::uint32_t row = 0;
+  if (T == 1) {  // four groups at once: one alone would wait for its own sums
+    for (; row + 4 * kDenseRows <= tile.rows; row += 4 * kDenseRows, weights += 4 * tile.group_step) {
+      dense_column(tile, weights, row, at);
+    }
+  }
   for (; row + kDenseRows <= tile.rows; row += kDenseRows, weights += tile.group_step) {
     dense_group<kDenseRows, T>(tile, weights, row, at);
   }
@@ -229,35 +273,188 @@ SCTOOL_INLINE Vector even_floats(const float* from) {
 #endif
 }
 
+typedef std::int32_t Lanes __attribute__((vector_size(SCTOOL_WIDTH * 4)));
+
+// `value` where first <= at + lane < end, zero elsewhere: a NaN outside does not come through.
+SCTOOL_INLINE Vector keep(Vector value, std::int32_t at, std::int32_t first, std::int32_t end) {
+#if SCTOOL_WIDTH == 16
+  const Lanes lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif SCTOOL_WIDTH == 8
+  const Lanes lanes = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+  const Lanes lanes = {0, 1, 2, 3};
+#endif
+  const Lanes inside = (lanes >= first - at) & (lanes < end - at);
+  return reinterpret_cast<Vector>(reinterpret_cast<Lanes>(value) & inside);
+}
+
+template <int Stride>
+SCTOOL_INLINE Vector every(const float* from) {
+  if (Stride == 1) return load(from);
+  return even_floats(from);
+}
+
+// Rows of whole vectors, one after the other in the channel too: the masks of their ends stay in registers.
+template <int Stride>
+SCTOOL_INLINE float* pack_rows(const float* from, std::ptrdiff_t step, float* to, std::int32_t rows, std::int32_t width,
+                               std::int32_t low, std::int32_t high) {
+  const Vector ones = reinterpret_cast<Vector>(Lanes{} - 1);
+  const Lanes first = reinterpret_cast<Lanes>(keep(ones, 0, low, high));
+  const Lanes last = reinterpret_cast<Lanes>(keep(ones, width - kWidth, low, high));
+  for (std::int32_t row = 0; row < rows; ++row, from += step, to += width) {
+    store(to, reinterpret_cast<Vector>(reinterpret_cast<Lanes>(every<Stride>(from)) & first));
+    if (width == kWidth) continue;
+    std::int32_t x = kWidth;
+    for (; x < width - kWidth; x += kWidth) store(to + x, every<Stride>(from + Stride * x));
+    store(to + x, reinterpret_cast<Vector>(reinterpret_cast<Lanes>(every<Stride>(from + Stride * x)) & last));
+  }
+  return to;
+}
+
+// One row of a plane; columns [low, high) lie inside the input.
+template <int Stride>
+SCTOOL_INLINE void pack_row(const float* from, float* to, std::int32_t width, std::int32_t low, std::int32_t high) {
+  for (std::int32_t x = 0; x < width; x += kWidth) {
+    const Vector value = every<Stride>(from + Stride * x);
+    store(to + x, x >= low && x + kWidth <= high ? value : keep(value, x, low, high));
+  }
+}
+
 void pack_planes(const PackPlanes& call) {
   float* to = call.planes;
-  const std::int32_t width = call.out_width;
+  const std::int32_t width = call.out_width, stride = call.stride;
   for (std::int32_t column = 0; column < call.kernel_width; ++column) {
     const std::int32_t start = column - call.pad_left;
-    // Columns [low, high) of the output lie inside the input.
-    std::int32_t low = start >= 0 ? 0 : (-start + call.stride - 1) / call.stride;
-    std::int32_t high = call.width - start <= 0 ? 0 : (call.width - start + call.stride - 1) / call.stride;
+    std::int32_t low = start >= 0 ? 0 : (-start + stride - 1) / stride;
+    std::int32_t high = call.width - start <= 0 ? 0 : (call.width - start + stride - 1) / stride;
     if (low > width) low = width;
     if (high > width) high = width;
     if (high < low) high = low;
+    const bool whole = width % kWidth == 0 && stride <= 2 && low <= kWidth && width - high <= kWidth && low < high;
     for (std::int32_t phase = 0; phase < call.phases; ++phase) {
-      for (std::int32_t row = 0; row < call.rows; ++row, to += width) {
-        const std::int32_t y = (call.first_row + row) * call.stride + phase - call.pad_top;
+      std::int32_t row = 0;
+      if (whole) {
+        const std::int32_t top = call.first_row * stride + phase - call.pad_top;
+        std::int32_t above = top < 0 ? (-top + stride - 1) / stride : 0;
+        std::int32_t inside = call.height <= top ? 0 : (call.height - top + stride - 1) / stride;
+        if (inside > call.rows) inside = call.rows;
+        if (above > inside) above = inside;
+        for (std::int32_t x = 0; x < above * width; x += kWidth) store(to + x, Vector{});
+        to += above * width;
+        const float* from = call.channel + static_cast<std::ptrdiff_t>(top + above * stride) * call.width + start;
+        const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(call.width) * stride;
+        to = stride == 1 ? pack_rows<1>(from, step, to, inside - above, width, low, high)
+                         : pack_rows<2>(from, step, to, inside - above, width, low, high);
+        for (std::int32_t x = 0; x < (call.rows - inside) * width; x += kWidth) store(to + x, Vector{});
+        to += (call.rows - inside) * width;
+        row = call.rows;
+      }
+      for (; row < call.rows; ++row, to += width) {
+        const std::int32_t y = (call.first_row + row) * stride + phase - call.pad_top;
         if (y < 0 || y >= call.height || low == high) {
-          for (std::int32_t x = 0; x < width; ++x) to[x] = 0.0f;
+          for (std::int32_t x = 0; x < width; x += kWidth) store(to + x, Vector{});
           continue;
         }
         const float* from = call.channel + static_cast<std::ptrdiff_t>(y) * call.width + start;
-        if (call.stride == 1) {
-          for (std::int32_t x = 0; x < width; x += kWidth) store(to + x, load(from + x));
-        } else if (call.stride == 2) {
-          for (std::int32_t x = 0; x < width; x += kWidth) store(to + x, even_floats(from + 2 * x));
+        if (stride == 1) {
+          pack_row<1>(from, to, width, low, high);
+        } else if (stride == 2) {
+          pack_row<2>(from, to, width, low, high);
         } else {
-          for (std::int32_t x = low; x < high; ++x) to[x] = from[static_cast<std::ptrdiff_t>(x) * call.stride];
+          for (std::int32_t x = 0; x < width; ++x) {
+            to[x] = x >= low && x < high ? from[static_cast<std::ptrdiff_t>(x) * stride] : 0.0f;
+          }
         }
-        for (std::int32_t x = 0; x < low; ++x) to[x] = 0.0f;
-        for (std::int32_t x = high; x < width; ++x) to[x] = 0.0f;
       }
+    }
+  }
+}
+
+typedef std::int32_t LooseLanes __attribute__((vector_size(SCTOOL_WIDTH * 4), aligned(4), may_alias));
+
+SCTOOL_INLINE Vector masked(const float* from, const std::int32_t* mask) {
+  return reinterpret_cast<Vector>(reinterpret_cast<Lanes>(load(from)) &
+                                  static_cast<Lanes>(*reinterpret_cast<const LooseLanes*>(mask)));
+}
+
+void pack_taps(const PackTaps& call) {
+  const Shifts& shifts = call.shifts;
+  for (std::uint32_t v = 0; v < shifts.vectors; ++v) {
+    const std::uint16_t* mask_of = shifts.mask_of + static_cast<std::size_t>(v) * shifts.taps;
+    const float* source = call.source + static_cast<std::size_t>(v) * kWidth;
+    float* to = call.to + static_cast<std::size_t>(v) * kWidth;
+    for (std::uint32_t t = 0; t < shifts.taps; ++t, to += static_cast<std::size_t>(shifts.vectors) * kWidth) {
+      store(to, masked(source + shifts.shifts[t], shifts.masks + static_cast<std::size_t>(mask_of[t]) * kWidth));
+    }
+  }
+}
+
+SCTOOL_INLINE Vector odd_floats(const float* from) { return even_floats(from + 1); }
+
+void split_phases(const SplitPhases& call) {
+  const std::uint32_t half = call.width / 2;
+  for (std::uint32_t y = 0; y < call.height; ++y) {
+    const float* from = call.channel + static_cast<std::size_t>(y) * call.width;
+    float* even = call.planes + (y % 2) * 2 * call.plane + static_cast<std::size_t>(y / 2) * half;
+    for (std::uint32_t x = 0; x < half; x += kWidth) store(even + x, even_floats(from + 2 * x));
+    for (std::uint32_t x = 0; x < half; x += kWidth) store(even + call.plane + x, odd_floats(from + 2 * x));
+  }
+}
+
+void depthwise_shifted(const DepthwiseShifted& call) {
+  const Shifts& shifts = call.shifts;
+  for (std::uint32_t v = 0; v < shifts.vectors; ++v) {
+    const std::uint16_t* mask_of = shifts.mask_of + static_cast<std::size_t>(v) * shifts.taps;
+    const std::size_t at = static_cast<std::size_t>(v) * kWidth;
+    Vector sum = splat(call.bias), other = {};
+    std::uint32_t t = 0;
+    for (; t + 2 <= shifts.taps; t += 2) {
+      sum += splat(call.weights[t]) *
+             masked(call.source + at + shifts.shifts[t], shifts.masks + static_cast<std::size_t>(mask_of[t]) * kWidth);
+      other += splat(call.weights[t + 1]) * masked(call.source + at + shifts.shifts[t + 1],
+                                                   shifts.masks + static_cast<std::size_t>(mask_of[t + 1]) * kWidth);
+    }
+    if (t < shifts.taps) {
+      sum += splat(call.weights[t]) *
+             masked(call.source + at + shifts.shifts[t], shifts.masks + static_cast<std::size_t>(mask_of[t]) * kWidth);
+    }
+    Vector result[1] = {sum + other};
+    finish<1>(result, call.output + at, call.residual != nullptr ? call.residual + at : nullptr, call.activation);
+  }
+}
+
+// Every input row is loaded three times, shifted, and gives each of the three output rows around it its share.
+void depthwise_three(const DepthwiseThree& call) {
+  const std::int32_t width = call.width, height = call.height;
+  const Vector ones = reinterpret_cast<Vector>(Lanes{} - 1);
+  Vector weights[9];
+  SCTOOL_UNROLL for (int t = 0; t < 9; ++t) weights[t] = splat(call.weights[t]);
+  const Vector bias = splat(call.bias), zero = {};
+  for (std::int32_t begin = 0; begin < width; begin += kWidth) {
+    // The last vector of a row ends with it where that is possible: none writes into the row after.
+    const std::int32_t x = begin + kWidth <= width || width < kWidth ? begin : width - kWidth;
+    const Lanes left = reinterpret_cast<Lanes>(keep(ones, x, 1, width));
+    const Lanes right = reinterpret_cast<Lanes>(keep(ones, x, 0, width - 1));
+    Vector two_above = zero, above = zero, here = zero;  // what the rows y - 2 and y - 1 give to the ones after, and y - 1 to itself
+    for (std::int32_t y = 0; y <= height; ++y) {
+      Vector top = zero, middle = zero, bottom = zero;
+      if (y < height) {
+        const float* from = call.channel + static_cast<std::ptrdiff_t>(y) * width + x;
+        const Vector a = reinterpret_cast<Vector>(reinterpret_cast<Lanes>(load(from - 1)) & left);
+        const Vector b = load(from);
+        const Vector c = reinterpret_cast<Vector>(reinterpret_cast<Lanes>(load(from + 1)) & right);
+        top = weights[0] * a + weights[1] * b + weights[2] * c;
+        middle = weights[3] * a + weights[4] * b + weights[5] * c;
+        bottom = weights[6] * a + weights[7] * b + weights[8] * c;
+      }
+      if (y > 0) {
+        const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(y - 1) * width + x;
+        Vector result[1] = {(two_above + here) + (bottom + bias)};
+        finish<1>(result, call.output + at, call.residual != nullptr ? call.residual + at : nullptr, call.activation);
+      }
+      two_above = above;
+      above = top;
+      here = middle;
     }
   }
 }
@@ -413,8 +610,8 @@ float sum(const float* in, std::size_t count) {
 }
 
 constexpr Kernels kTable = {
-    SCTOOL_NAME, kWidth, kAccumulators, sparse_tile,    dense_tile, depthwise_tile, pack_planes, transpose,
-    copy,        sliced_rows,           sliced_columns, dense_rows, add,            activate,    sum,
+    SCTOOL_NAME, kWidth, kAccumulators, sparse_tile,    dense_tile, depthwise_tile, pack_planes, pack_taps,
+    split_phases, depthwise_shifted, depthwise_three, transpose, copy, sliced_rows, sliced_columns, dense_rows, add, activate, sum,
 };
 
 }  // namespace
