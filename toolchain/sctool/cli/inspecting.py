@@ -51,14 +51,25 @@ def targets(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False)
     )
 
 
-@example("sctool doctor", "sctool doctor --json")
+@example("sctool doctor", "sctool doctor --json", "sctool doctor --build-runtime")
 @guarded
-def doctor(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False) -> None:
+def doctor(
+    build_runtime: Annotated[
+        bool, typer.Option("--build-runtime", help="First compile the sparse runtime: C++17 and cmake, a minute.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Say what is installed, what is missing and how to get it; exit 11 where something required is missing."""
     from sctool.errors import NativeRuntimeMissing
     from sctool.profiling.doctor import examine
 
     sink = Output(as_json=as_json, quiet=quiet)
+    if build_runtime:
+        from sctool.native.build import build_library
+
+        build_library()
     checks = examine()
     rows = [
         [c.name, "ok" if c.ok else ("MISSING" if c.level == "required" else "not there"), c.found, c.next_step or ""]

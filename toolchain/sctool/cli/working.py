@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -71,12 +71,20 @@ def compress(
     sink.result({"run": str(folder), **summary}, lambda out: render.draw_compress(out, summary, str(folder)))
 
 
-@example("sctool export runs/digits --target android", "sctool export runs/digits --target host --output bundle")
+@example(
+    "sctool export runs/digits --target android",
+    "sctool export runs/digits --target android --backend sparse",
+    "sctool export runs/digits --target host --output bundle",
+)
 @guarded
 def export(
     run: RunPath,
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="android, linux-arm64, host, ios, ... (see `sctool targets`).")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="Of the .pte: xnnpack, or sparse where zeros save time; default: the target's."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Bundle directory; default RUN/bundles/TARGET.")
@@ -89,9 +97,14 @@ def export(
     """Write the sparse model as ONNX (sparse storage) and ExecuTorch, and hold both against eager PyTorch."""
     from sctool.workflows.export import export as work
 
+    if backend not in (None, "xnnpack", "sparse"):
+        raise ConfigError(f"--backend {backend!r}: it is xnnpack or sparse.")
+    chosen: Literal["xnnpack", "sparse"] | None = backend  # type: ignore[assignment]
     sink = Output(as_json=as_json, quiet=quiet)
     with sink.progress() as progress:
-        folder, manifest = work(run, target=target, output=output, overwrite=overwrite, progress=progress)
+        folder, manifest = work(
+            run, target=target, backend=chosen, output=output, overwrite=overwrite, progress=progress
+        )
     sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
 
 

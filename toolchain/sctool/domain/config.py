@@ -210,6 +210,10 @@ class SafetyConfig(Section):
 class ExportConfig(Section):
     target: str = "android"
     codec: Literal["auto", "gap8", "dense"] = "auto"
+    backend: Literal["xnnpack", "sparse"] | None = Field(
+        None, examples=["xnnpack"],
+        description="Of the .pte: sparse takes the layers where zeros save time; default: what the target's delegate says.",
+    )  # fmt: skip
     max_batch: Count = 256
     parity_max_abs_error: Annotated[float, Field(gt=0)] = 1e-4
     parity_min_top1_agreement: UnitInterval = 1.0

@@ -34,7 +34,8 @@ def export_pte(
 ) -> bytes:
     """The bytes of a .pte whose method `forward` takes [B, ...] like `example` [2, ...], 1 <= B <= max_batch.
 
-    `passes` go over the edge program, then `first` are partitioners that choose before XNNPACK's. Raises ExportError where the model cannot be exported.
+    `passes` go over the edge program; then the partitioners `first` choose before XNNPACK's. Raises ExportError where
+    the model cannot be exported.
     """
     try:
         with silence(), torch.no_grad():

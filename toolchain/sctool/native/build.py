@@ -98,7 +98,9 @@ def build_library() -> Path:
     return folder / LIBRARY
 
 
-def compile_sources(sources: Path, work: Path, *, executorch_include: Path | None, options: tuple[str, ...] = ()) -> None:
+def compile_sources(
+    sources: Path, work: Path, *, executorch_include: Path | None, options: tuple[str, ...] = ()
+) -> None:
     """Run cmake in `work`, with more `options` for its configuration; NativeRuntimeMissing with the first error."""
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     include = [f"-DEXECUTORCH_INCLUDE={executorch_include}"] if executorch_include else []
@@ -109,11 +111,15 @@ def compile_sources(sources: Path, work: Path, *, executorch_include: Path | Non
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
-            raise NativeRuntimeMissing(f"The build took over {_TIMEOUT_S} s.", hint="Try on an idle machine.") from error
+            raise NativeRuntimeMissing(
+                f"The build took over {_TIMEOUT_S} s.", hint="Try on an idle machine."
+            ) from error
         if done.returncode != 0:
             lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
             reason = lines[0][:300] if lines else f"{command[0]} ended with {done.returncode}"
-            raise NativeRuntimeMissing(f"The sparse runtime did not build: {reason}.", hint="Is the compiler from 2021 on?")
+            raise NativeRuntimeMissing(
+                f"The sparse runtime did not build: {reason}.", hint="Is the compiler from 2021 on?"
+            )
 
 
 def executorch_include() -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
         _declare(library)
         _loaded[found] = library
     return _loaded[found]
+
+
+def host_isa() -> str:
+    """The instruction set whose kernels run here; without the library, the one that most machines of this kind have."""
+    try:
+        return str(load_library().sctool_sparse_find_isa(None).decode())
+    except NativeRuntimeMissing:
+        return "neon" if platform.machine().lower() in ("arm64", "aarch64") else "avx2"
 
 
 def register_backend(bindings: str) -> None:

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from sctool.native.build import find_library, missing_tools
 from sctool.profiling.machine import cpu_model, usable_cores
 from sctool.resources import list_resources, search_path
 
@@ -56,6 +57,7 @@ def examine(folder: Path | None = None, *, timeout_s: float = 4.0) -> list[Check
         _program("Arm emulator", ("qemu-aarch64", "qemu-aarch64-static"), "Install qemu-user to verify on Arm."),
         _program("Arm cross compiler", ("aarch64-linux-gnu-g++", "aarch64-linux-gnu-gcc"),
                  "Install g++-aarch64-linux-gnu to build the runner for Arm."),
+        _sparse_runtime(),
         _disk(folder or Path.cwd()),
         Check("cores", True, "optional", f"{usable_cores()} usable, {cpu_model()}"),
         _threads(),
@@ -111,6 +113,16 @@ def _xnnpack(timeout_s: float) -> Check:
 def _program(name: str, candidates: Sequence[str], step: str) -> Check:
     path = next((found for candidate in candidates if (found := shutil.which(candidate))), None)
     return Check(name, path is not None, "optional", path or "not found", None if path else step)
+
+
+def _sparse_runtime() -> Check:
+    """Whether the kernels for sparse .pte files are built; all else works without them."""
+    found = find_library()
+    if found is not None:
+        return Check("sparse runtime", True, "optional", str(found))
+    missing = missing_tools()
+    step = f"Install {', '.join(missing)}, then" if missing else "Run"
+    return Check("sparse runtime", False, "optional", "not built", f"{step} `sctool doctor --build-runtime`.")
 
 
 def _disk(folder: Path) -> Check:

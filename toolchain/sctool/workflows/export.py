@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from sctool import __version__
 from sctool.atomic import new_directory, refuse_existing, write_file
 from sctool.data.source import load_dataset
-from sctool.domain.target import load_target
+from sctool.domain.target import Target, load_target
 from sctool.errors import ArtifactError, ExportError
-from sctool.export.executorch import export_pte
+from sctool.export.executorch import export_pte, export_sparse_pte
 from sctool.export.fold import fold_batch_norm
 from sctool.export.manifest import FILE as MANIFEST
 from sctool.export.manifest import (
+    BackendEntry,
     FileEntry,
     LayerEntry,
     Manifest,
@@ -30,6 +31,8 @@ from sctool.export.manifest import (
 from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
 from sctool.export.parity import compare_logits
 from sctool.export.sizes import gzip_size
+from sctool.native.costs import load_costs
+from sctool.native.library import host_isa
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.progress import Progress, ignore_progress
@@ -39,6 +42,7 @@ PARITY_RECORDS = 512
 ANY_BATCH = 2**20
 ONNX_FILE, PTE_FILE = "model.onnx", "model.pte"
 PTE_NOTE = "XNNPACK stores and computes dense weights by its design: this file is as large as the dense model's"
+SPARSE_NOTE = "stored sparse; the layers of `backends` run on their non-zeros alone, in the backend SctoolSparse"
 ONNX_NOTE = "stored sparse, computed dense: ONNX Runtime unfolds the weights when it loads the file"
 
 
@@ -46,12 +50,15 @@ def export(
     run_path: Path,
     *,
     target: str | None = None,
+    backend: Literal["xnnpack", "sparse"] | None = None,
     output: Path | None = None,
     overwrite: bool = False,
     progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:
     """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest.
 
+    `backend` of the .pte: "sparse" puts the layers where that pays on our runtime (default: the config's, else what the
+    target's delegate says). NativeRuntimeMissing where that is not built: what was written could not be loaded again.
     Raises ArtifactError for a damaged run, ConfigError for an unknown target, and ExportError where a model cannot be
     exported or where a written file, loaded again, does not answer as eager PyTorch does. Same run, same bytes.
     """
@@ -74,14 +81,22 @@ def export(
         dense_bytes = _dense_baseline_bytes(run, example)
         write_file(staging / ONNX_FILE, serialise_onnx(sparse))
         progress(1, 4, "exporting ExecuTorch")
-        write_file(staging / PTE_FILE, export_pte(folded, example, max_batch=settings.max_batch))
+        sparse_pte = (backend or settings.backend or device_target.delegate) == "sparse"
+        content, backends = _export_pte(folded, example, settings.max_batch, device_target, sparse=sparse_pte)
+        write_file(staging / PTE_FILE, content)
         progress(2, 4, "comparing with eager")
         parity = {name: _check_parity(run, staging / name, records, reference) for name in (ONNX_FILE, PTE_FILE)}
         files = {
             ONNX_FILE: _entry(
                 staging / ONNX_FILE, "onnx", "onnxruntime", _codecs(layers), f"{ONNX_NOTE}. {note}".strip()
             ),
-            PTE_FILE: _entry(staging / PTE_FILE, "pte", "executorch+xnnpack", "dense", f"{PTE_NOTE}. {note}".strip()),
+            PTE_FILE: _entry(
+                staging / PTE_FILE,
+                "pte",
+                "executorch+sparse" if sparse_pte else "executorch+xnnpack",
+                "rice" if sparse_pte else "dense",
+                f"{SPARSE_NOTE if sparse_pte else PTE_NOTE}. {note}".strip(),
+            ),
         }
         sizes = {
             "dense_onnx_bytes": len(dense_bytes),
@@ -89,10 +104,30 @@ def export(
             "onnx_bytes": files[ONNX_FILE].size_bytes,
             "pte_bytes": files[PTE_FILE].size_bytes,
         }
-        manifest = _manifest(run, device_target.name, files, layers, sizes, parity, reference.shape[1])
+        manifest = _manifest(run, device_target.name, files, layers, sizes, parity, reference.shape[1], backends)
         write_manifest(staging, manifest)
         progress(4, 4, "exported")
     return folder, manifest.model_dump(mode="json")
+
+
+def _export_pte(
+    model: torch.nn.Module, example: torch.Tensor, max_batch: int, target: Target, *, sparse: bool
+) -> tuple[bytes, list[BackendEntry]]:
+    """The .pte, and which backend takes which layer and why."""
+    if not sparse:
+        return export_pte(model, example, max_batch=max_batch), []
+    isa = (
+        "neon" if target.abi in ("arm64-v8a", "arm64", "aarch64") else "avx2" if target.abi == "x86_64" else host_isa()
+    )
+    program = export_sparse_pte(model, example, max_batch=max_batch, costs=load_costs(isa))
+    entries = [
+        BackendEntry(
+            layer=choice.name.removeprefix("model."), backend=choice.backend, nnz=choice.nnz, reason=choice.reason,
+            sparse_us=choice.sparse_us, dense_us=choice.dense_us, xnnpack_us=choice.xnnpack_us,
+        )
+        for choice in program.choices
+    ]  # fmt: skip
+    return program.content, entries
 
 
 def _parity_records(run: Run) -> NDArray[np.float32]:
@@ -148,7 +183,7 @@ def _entry(path: Path, kind: Any, runtime: str, codec: str, note: str) -> FileEn
 
 def _manifest(
     run: Run, target: str, files: dict[str, FileEntry], layers: list[LayerEntry], sizes: dict[str, int],
-    parity: dict[str, ParityEntry], classes: int,
+    parity: dict[str, ParityEntry], classes: int, backends: list[BackendEntry],
 ) -> Manifest:  # fmt: skip
     data = run.summary["data"]
     return Manifest(
@@ -167,6 +202,7 @@ def _manifest(
         data={"source": run.config.data.source, "records": data["records"], "input_shape": data["input_shape"]},
         split=run.summary["split"],
         layers=layers,
+        backends=backends,
         density=run.summary["density"],
         sizes=sizes,
         parity=parity,

@@ -204,14 +204,25 @@ class SparseConvolution : public Convolution {
       : Convolution(program, op, kernels, program.values[op.inputs[0]].channels), rows_(op.weights.rows) {
     const Matrix& matrix = op.weights;
     const std::uint32_t taps = op.window.height * op.window.width;
-    std::vector<std::uint32_t> block_of(geometry_.in.channels);
+    // [column]: its block, and where its pixels begin in there. A division for each weight would be most of the load.
+    std::vector<std::uint32_t> block_of(matrix.columns);
+    std::vector<std::uint16_t> offset_of(matrix.columns);
     for (std::uint32_t b = 0; b < blocks_.size(); ++b) {
-      for (std::uint32_t c = blocks_[b].begin; c < blocks_[b].end; ++c) block_of[c] = b;
+      for (std::uint32_t channel = blocks_[b].begin; channel < blocks_[b].end; ++channel) {
+        const std::uint32_t inside = channel - blocks_[b].begin;
+        for (std::uint32_t tap = 0; tap < taps; ++tap) {
+          block_of[channel * taps + tap] = b;
+          offset_of[channel * taps + tap] = static_cast<std::uint16_t>(
+              geometry_.direct ? inside
+                               : inside * geometry_.channel_floats +
+                                     geometry_.offset(tap / op.window.width, tap % op.window.width));
+        }
+      }
     }
     std::vector<std::uint16_t> found(std::size_t{rows_} * blocks_.size(), 0);  // [block][row]
-    for (const std::uint32_t position : matrix.positions) {
-      ++found[std::size_t{block_of[position % matrix.columns / taps]} * rows_ + position / matrix.columns];
-    }
+    for_each_entry(matrix, [&](std::size_t, std::uint32_t row, std::uint32_t column) {
+      ++found[std::size_t{block_of[column]} * rows_ + row];
+    });
     std::vector<std::size_t> next(found.size());
     std::size_t total = 0;
     std::vector<std::uint16_t> rows(rows_);
@@ -229,17 +240,11 @@ class SparseConvolution : public Convolution {
     }
     values_.resize(total);
     offsets_.resize(total);
-    for (std::size_t e = 0; e < matrix.positions.size(); ++e) {
-      const std::uint32_t row = matrix.positions[e] / matrix.columns, column = matrix.positions[e] % matrix.columns;
-      const std::uint32_t channel = column / taps, tap = column % taps;
-      const std::uint32_t block = block_of[channel], inside = channel - blocks_[block].begin;
-      const std::size_t to = next[std::size_t{block} * rows_ + row]++;
-      values_[to] = matrix.values[e];
-      offsets_[to] = static_cast<std::uint16_t>(
-          geometry_.direct ? inside
-                           : inside * geometry_.channel_floats +
-                                 geometry_.offset(tap / op.window.width, tap % op.window.width));
-    }
+    for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t column) {
+      const std::size_t to = next[std::size_t{block_of[column]} * rows_ + row]++;
+      values_[to] = matrix.values[entry];
+      offsets_[to] = offset_of[column];
+    });
   }
 
   void run(const Workspace& workspace) const override {

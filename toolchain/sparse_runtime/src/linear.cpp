@@ -15,7 +15,11 @@ class SparseLinear : public Step {
         activation_(op.activation), bias_(std::move(op.bias)) {
     const Matrix& matrix = op.weights;
     std::vector<std::uint32_t> begins(matrix.rows + 1, 0);
-    for (const std::uint32_t position : matrix.positions) ++begins[position / matrix.columns + 1];
+    std::vector<std::uint16_t> column_of(matrix.positions.size());
+    for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t column) {
+      ++begins[row + 1];
+      column_of[entry] = static_cast<std::uint16_t>(column);
+    });
     std::partial_sum(begins.begin(), begins.end(), begins.begin());
     std::vector<std::uint32_t> order(matrix.rows);
     std::iota(order.begin(), order.end(), 0u);
@@ -39,7 +43,7 @@ class SparseLinear : public Step {
           const bool there = row != ~0u && j < length(row);
           const std::uint32_t entry = there ? begins[row] + j : 0;
           values_.push_back(there ? matrix.values[entry] : 0.0f);
-          offsets_.push_back(static_cast<std::uint16_t>(there ? matrix.positions[entry] % matrix.columns : columns_));
+          offsets_.push_back(static_cast<std::uint16_t>(there ? column_of[entry] : columns_));
         }
       }
     }

@@ -46,57 +46,67 @@ class Reader {
   std::size_t left_;
 };
 
-// Rice codes: a gap of q * 2^k + r is q ones, a zero and r in k bits, lowest bit first.
+// Bits from the lowest of each byte on.
+class BitReader {
+ public:
+  BitReader(const std::uint8_t* bytes, std::uint64_t size) : bytes_(bytes), size_(size) {}
+
+  // Rice code: q * 2^k + r is q ones, a zero, and r in k bits, lowest first. Refuses a value of `limit` or more.
+  std::uint64_t rice(unsigned k, std::uint64_t limit) {
+    const std::uint64_t byte = bit_ / 8;
+    if (byte + 8 <= size_) {
+      std::uint64_t window;
+      std::memcpy(&window, bytes_ + byte, 8);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+      window = __builtin_bswap64(window);
+#endif
+      window >>= bit_ % 8;  // at least 57 bits are there, and zeros above them
+      const std::uint64_t zeros = ~window;
+      const unsigned ones = zeros == 0 ? 64 : static_cast<unsigned>(__builtin_ctzll(zeros));
+      if (ones + 1 + k <= 57) {
+        bit_ += ones + 1 + k;
+        const std::uint64_t value =
+            (std::uint64_t{ones} << k) + (window >> (ones + 1) & ((std::uint64_t{1} << k) - 1));
+        require(value < limit, kOutside);
+        return value;
+      }
+    }
+    return slow_rice(k, limit);
+  }
+
+ private:
+  static constexpr const char* kOutside = "a position lies outside its matrix";
+
+  std::uint64_t next() {
+    require(bit_ / 8 < size_, "its positions end early");
+    const std::uint64_t bit = bytes_[bit_ / 8] >> (bit_ % 8) & 1u;
+    ++bit_;
+    return bit;
+  }
+
+  std::uint64_t slow_rice(unsigned k, std::uint64_t limit) {
+    std::uint64_t quotient = 0;
+    while (next() == 1) require(++quotient <= limit >> k, kOutside);
+    std::uint64_t rest = 0;
+    for (unsigned i = 0; i < k; ++i) rest |= next() << i;
+    const std::uint64_t value = (quotient << k) + rest;
+    require(value < limit, kOutside);
+    return value;
+  }
+
+  const std::uint8_t* bytes_;
+  std::uint64_t size_, bit_ = 0;
+};
+
 std::vector<std::uint32_t> read_positions(const std::uint8_t* bytes, std::uint64_t size, std::uint32_t count,
                                           std::uint64_t limit, unsigned k) {
   require(count <= size * 8, "more positions than bits");
-  std::vector<std::uint32_t> positions;
-  positions.reserve(count);
-  std::uint64_t window = 0, next = 0;
-  unsigned held = 0;
-  std::uint64_t position = 0;
-  const auto fill = [&] {
-    if (held <= 24 && next + 4 <= size) {
-      std::uint32_t word;
-      std::memcpy(&word, bytes + next, 4);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-      word = __builtin_bswap32(word);
-#endif
-      window |= static_cast<std::uint64_t>(word) << held;
-      held += 32;
-      next += 4;
-    }
-    while (held <= 48 && next < size) {
-      window |= static_cast<std::uint64_t>(bytes[next++]) << held;
-      held += 8;
-    }
-  };
-  for (std::uint32_t i = 0; i < count; ++i) {
-    std::uint64_t quotient = 0;
-    for (;;) {
-      fill();
-      require(held > 0, "its positions end early");
-      const auto ones = static_cast<unsigned>(__builtin_ctzll(~window));  // at most 56 bits are held, so there is a zero
-      if (ones < held) {
-        quotient += ones;
-        window >>= ones + 1;  // ones < held <= 56
-        held -= ones + 1;
-        break;
-      }
-      quotient += held;
-      window = 0;
-      held = 0;
-      require(quotient <= limit, "a position lies outside its matrix");
-    }
-    fill();
-    require(held >= k, "its positions end early");
-    const std::uint64_t rest = window & ((std::uint64_t{1} << k) - 1);
-    window >>= k;
-    held -= k;
-    require(quotient <= limit >> k, "a position lies outside its matrix");
-    position += (quotient << k) + rest + (i > 0 ? 1 : 0);
-    require(position < limit, "a position lies outside its matrix");
-    positions.push_back(static_cast<std::uint32_t>(position));
+  std::vector<std::uint32_t> positions(count);
+  BitReader reader(bytes, size);
+  std::uint64_t next = 0;  // the lowest position that may come
+  for (std::uint32_t& position : positions) {
+    position = static_cast<std::uint32_t>(next + reader.rice(k, limit - next));
+    next = std::uint64_t{position} + 1;
   }
   return positions;
 }

@@ -36,6 +36,22 @@ struct Matrix {
   std::vector<float> values;
 };
 
+// Calls `entry_at(entry, row, column)` for each entry of a sparse matrix, in order and without a division.
+template <typename EntryAt>
+void for_each_entry(const Matrix& matrix, EntryAt entry_at) {
+  std::uint32_t row = 0;
+  std::uint64_t begin = 0, end = matrix.columns;
+  for (std::size_t entry = 0; entry < matrix.positions.size(); ++entry) {
+    const std::uint32_t position = matrix.positions[entry];
+    while (position >= end) {
+      begin = end;
+      end += matrix.columns;
+      ++row;
+    }
+    entry_at(entry, row, static_cast<std::uint32_t>(position - begin));
+  }
+}
+
 enum class OpKind : std::uint8_t {
   kConvolution = 1,
   kLinear = 2,

@@ -22,7 +22,7 @@ SPEC = "sctool"
 
 
 @final
-class SctoolSparse(BackendDetails):
+class SctoolSparse(BackendDetails):  # type: ignore[misc]
     @staticmethod
     def preprocess(edge_program: ExportedProgram, compile_specs: list[CompileSpec]) -> PreprocessResult:
         """The payload of `edge_program`; the compile spec says the largest batch and which weights to store sparse."""

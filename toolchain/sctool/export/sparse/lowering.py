@@ -17,10 +17,12 @@ Constant = Callable[[fx.Node], torch.Tensor | None]
 
 
 def name_of(node: fx.Node) -> str:
-    """"aten.convolution.default" for a call of that operator; "" for anything else."""
+    """ "aten.convolution.default" for a call of that operator; "" for anything else."""
     if node.op != "call_function":
         return ""
-    return str(getattr(node.target, "__name__", node.target)) if not hasattr(node.target, "_op") else str(node.target._op)
+    return (
+        str(getattr(node.target, "__name__", node.target)) if not hasattr(node.target, "_op") else str(node.target._op)
+    )
 
 
 def record_shape(node: fx.Node) -> tuple[int, ...] | None:
@@ -185,7 +187,7 @@ class _Lowering:
         return node, Activation.NONE
 
     def _weighted(self, node: fx.Node, kind: Kind) -> None:
-        source, weight, bias = (list(node.args) + [None])[:3]
+        source, weight, bias = [*node.args, None][:3]
         matrix, shift = self._array(weight), self._array(bias) if bias is not None else None
         if matrix is None:
             raise ValueError(f"{node.name} has weights that are no constant")
@@ -212,8 +214,10 @@ class _Lowering:
         users = list(node.users)
         if len(users) != 1 or name_of(users[0]) != "aten.add.Tensor" or users[0] in self._fused:
             return node, None
-        other = [part for part in users[0].args[:2] if part is not node]
-        if len(other) != 1 or other[0] not in self._ids or record_shape(other[0]) != record_shape(node):  # type: ignore[index, arg-type]
+        others = [part for part in users[0].args[:2] if part is not node]
+        if len(others) != 1 or not isinstance(other := others[0], fx.Node) or other not in self._ids:
+            return node, None
+        if record_shape(other) != record_shape(node):
             return node, None
         self._fused.add(users[0])
-        return users[0], self._ids[other[0]]  # type: ignore[index]
+        return users[0], self._ids[other]

@@ -71,7 +71,7 @@ class _Layer:
 
 
 @final
-class SparsePartitioner(Partitioner):
+class SparsePartitioner(Partitioner):  # type: ignore[misc]
     """Tags what goes to SctoolSparse; put it before XNNPACK's partitioner, which takes the rest.
 
     `nonzeros`: parameter name in the exported module -> non-zeros (partitioners see weights without their values).
@@ -122,8 +122,9 @@ class SparsePartitioner(Partitioner):
         before, after = record_shape(node.args[0]), record_shape(node)  # type: ignore[arg-type]
         size = math.prod(shape)
         work = LayerWork(
-            kind, min(self._nonzeros.get(name, size), size), size, math.prod((after or (1,))[1:]), shape[-1] if len(shape) == 4 else 1,
-            math.prod(before or (0,)), math.prod(after or (0,)),
+            kind=kind, nnz=min(self._nonzeros.get(name, size), size), size=size, pixels=math.prod((after or (1,))[1:]),
+            kernel_width=shape[-1] if len(shape) == 4 else 1, inputs=math.prod(before or (0,)),
+            outputs=math.prod(after or (0,)),
         )  # fmt: skip
         able = _runs_here(node)
         costs: dict[Backend, float] = {
@@ -200,7 +201,7 @@ def _border_ns(graph: fx.Graph, ours: set[fx.Node], costs: CostTable) -> float:
         node
         for node in graph.nodes
         if node.op == "call_function"
-        and (shape := record_shape(node)) is not None
+        and record_shape(node) is not None
         and any((user in ours) != (node in ours) for user in node.users if user.op == "call_function")
     ]
     floats = sum(math.prod(record_shape(node) or ()) for node in crossing)
@@ -249,7 +250,7 @@ def _is_plain(node: fx.Node) -> bool:
         return False
     if _is_item(node):
         pool = node.args[0]
-        return isinstance(pool, fx.Node) and node.args[1] == 0 and _is_plain(pool)
+        return bool(isinstance(pool, fx.Node) and node.args[1] == 0 and _is_plain(pool))
     name, shape = name_of(node), record_shape(node)
     if shape is None:
         return False
@@ -258,7 +259,7 @@ def _is_plain(node: fx.Node) -> bool:
         return False
     if name == "aten.add.Tensor":
         both = [part for part in node.args[:2] if isinstance(part, fx.Node)]
-        return len(both) == 2 and all(part == shape for part in inputs) and node.kwargs.get("alpha", 1) == 1
+        return bool(len(both) == 2 and all(part == shape for part in inputs) and node.kwargs.get("alpha", 1) == 1)
     if name == "aten.max_pool2d_with_indices.default":
         return len(node.users) == 1 and pool_window(node) is not None
     if name == "aten.avg_pool2d.default":
@@ -267,7 +268,7 @@ def _is_plain(node: fx.Node) -> bool:
         axes = sorted(int(axis) % 4 for axis in node.args[1])  # type: ignore[union-attr, arg-type]
         return len(inputs[0] or ()) == 3 and axes == [2, 3]
     if name == "aten.cat.default":
-        return len(node.args) > 1 and node.args[1] == 1
+        return bool(len(node.args) > 1 and node.args[1] == 1)
     return activation_of(node) is not None or flattens(node)
 
 

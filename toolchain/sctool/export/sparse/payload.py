@@ -69,13 +69,13 @@ def _values(values: NDArray[np.float32], rows_of: NDArray[np.int64], rows: int, 
     if kind is ValueKind.FLOAT32:
         return values.tobytes()
     if kind is ValueKind.FLOAT16:
-        return values.astype("<f2").tobytes()
+        return bytes(values.astype("<f2").tobytes())
     largest = np.zeros(rows, np.float32)
     np.maximum.at(largest, rows_of, np.abs(values))
     scales = (largest / 127).astype("<f4")
     divisor = np.where(scales > 0, scales, 1).astype(np.float32)
     steps = np.clip(np.rint(values / divisor[rows_of]), -127, 127).astype(np.int8)
-    return scales.tobytes() + steps.tobytes()
+    return bytes(scales.tobytes() + steps.tobytes())
 
 
 def _bias(bias: NDArray[np.float32] | None) -> bytes:
