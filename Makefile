@@ -1,4 +1,4 @@
-# make demo | test | test-device | check | quick | emulator | bench | bench-tradeoff | wheel | clean
+# make demo | test | test-device | check | quick | emulator | native | bench | bench-runtime | bench-tradeoff | wheel | clean
 # PYTHON: the interpreter that .venv is made from (3.11 to 3.13).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do "$$p" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo "$$p"; break; }; done)
 VENV := .venv
@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check quick wheel clean bench bench-tradeoff emulator test-device
+.PHONY: demo test check quick native wheel clean bench bench-runtime bench-tradeoff emulator test-device
 
 demo: $(VENV)/.installed
 	$(BIN)/sctool run examples/digits.toml --overwrite
@@ -39,6 +39,13 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/sparse_training.py
 	$(BIN)/python benchmarks/search_cost.py
 	$(BIN)/python benchmarks/shadow_models.py
+
+# The sparse runtime: needs a C++ compiler and cmake. All else works without it.
+native: $(VENV)/.installed
+	$(BIN)/sctool doctor --build-runtime
+
+bench-runtime: native
+	$(BIN)/python benchmarks/runtime.py
 
 bench-tradeoff: $(VENV)/.installed
 	$(BIN)/sctool bench tradeoff benchmarks/studies/reduced.toml --jobs 2 --output runs/bench-tradeoff

@@ -55,11 +55,14 @@ def targets(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False)
     )
 
 
-@example("sctool doctor", "sctool doctor --json", "sctool doctor --install-emulator")
+@example("sctool doctor", "sctool doctor --json", "sctool doctor --install-emulator", "sctool doctor --build-runtime")
 @guarded
 def doctor(
     install_emulator: Annotated[
         bool, typer.Option("--install-emulator", help="Fetch QEMU, a cross-compiler and ONNX Runtime for Arm; no root.")
+    ] = False,
+    build_runtime: Annotated[
+        bool, typer.Option("--build-runtime", help="First compile the sparse runtime: C++17 and cmake, a minute.")
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -72,6 +75,10 @@ def doctor(
     sink = Output(as_json=as_json, quiet=quiet)
     if install_emulator:
         return _install_emulator(sink)
+    if build_runtime:
+        from sctool.native.build import build_library
+
+        build_library()
     checks = [*examine(), *_device_checks()]
     rows = [
         [c.name, "ok" if c.ok else ("MISSING" if c.level == "required" else "not there"), c.found, c.next_step or ""]

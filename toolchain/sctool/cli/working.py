@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -76,6 +76,7 @@ def compress(
 
 @example(
     "sctool export runs/digits --target android",
+    "sctool export runs/digits --target android --backend sparse",
     "sctool export runs/digits --target host --output bundle",
     "sctool export runs/digits --dense",
     "sctool export runs/digits --sign release.key --overwrite",
@@ -86,6 +87,10 @@ def export(
     run: RunPath,
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="android, linux-arm64, host, ios, ... (see `sctool targets`).")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="Of the .pte: xnnpack, or sparse where zeros save time; default: the target's."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Bundle directory; default RUN/bundles/TARGET.")
@@ -111,14 +116,17 @@ def export(
     """Write the sparse model as ONNX (sparse storage) and ExecuTorch, and hold both against eager PyTorch."""
     from sctool.workflows.export import export as work
 
+    if backend not in (None, "xnnpack", "sparse"):
+        raise ConfigError(f"--backend {backend!r}: it is xnnpack or sparse.")
+    chosen: Literal["xnnpack", "sparse"] | None = backend  # type: ignore[assignment]
     sink = Output(as_json=as_json, quiet=quiet)
     if dry_run:
         return _plan(sink, run, codec)
     key = read_key(sign) if sign else None
     with sink.progress() as progress:
         folder, manifest = work(
-            run, target=target, model="dense" if dense else "sparse", output=output, overwrite=overwrite, codec=codec,
-            key=key, progress=progress,
+            run, target=target, model="dense" if dense else "sparse", backend=chosen, output=output,
+            overwrite=overwrite, codec=codec, key=key, progress=progress,
         )  # fmt: skip
     sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
 

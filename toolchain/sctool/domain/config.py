@@ -223,6 +223,10 @@ class ExportConfig(Section):
         ["fold_constants", "remove_dead_channels", "share_duplicates"],
         description="What is done to the ONNX graph before it is stored; answers stay the same.",
     )
+    backend: Literal["xnnpack", "sparse"] | None = Field(
+        None, examples=["xnnpack"],
+        description="Of the .pte: sparse takes the layers where zeros save time; default: what the target's delegate says.",
+    )  # fmt: skip
     max_batch: Count = 256
     parity_max_abs_error: Annotated[float, Field(gt=0)] = 1e-4
     parity_min_top1_agreement: UnitInterval = 1.0

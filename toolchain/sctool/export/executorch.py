@@ -1,4 +1,4 @@
-"""ExecuTorch programs for the XNNPACK delegate; it stores weights dense, whatever their density.
+"""ExecuTorch programs: for the XNNPACK delegate alone, which stores weights dense, or with the sparse runtime first.
 
 float16: weights and arithmetic in half precision, inputs and answers in float32; XNNPACK keeps a convolution's weights as
 float32 words all the same. int8: static post-training quantisation (pt2e), weights symmetric for each output channel, so
@@ -8,10 +8,10 @@ that zeros stay zeros, activations for each tensor.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,7 +20,11 @@ from torch.backends import nnpack
 from sctool.domain.artifact import Precision
 from sctool.errors import ExportError
 from sctool.formats.pte import read_program
+from sctool.native.costs import CostTable
 from sctool.quiet import silence
+
+if TYPE_CHECKING:
+    from sctool.export.sparse.partition import LayerChoice
 
 DATA = "weights"
 """Tag of the constants that go into the data file."""
@@ -50,19 +54,20 @@ class _Wrapped(nn.Module):
 
 def export_pte(
     model: nn.Module, example: torch.Tensor, *, max_batch: int, precision: Precision = "float32",
-    calibration: torch.Tensor | None = None, apart: bool = False,
+    calibration: torch.Tensor | None = None, apart: bool = False, passes: Sequence[Any] = (), first: Sequence[Any] = (),
 ) -> ExecuTorchFiles:  # fmt: skip
     """A program whose method `forward` takes float32 [B, ...] like `example` [2, ...], 1 <= B <= max_batch.
 
-    int8 takes its ranges from the records of `calibration` [N, ...]. `apart`: the weights go into a data file. Raises
-    ExportError where the model cannot be exported.
+    int8 takes its ranges from the records of `calibration` [N, ...]. `apart`: the weights go into a data file. `passes` go
+    over the edge program; then the partitioners `first` choose before XNNPACK's. Raises ExportError where the model cannot
+    be exported.
     """
     if precision == "int8" and (calibration is None or len(calibration) == 0):
         raise ExportError("int8 needs records for its ranges; the split part `quantisation` has none.",
                           hint="Give it a share: --set data.split.quantisation=0.02.")  # fmt: skip
     try:
         with silence(), torch.no_grad(), _plain_convolutions():
-            files = _export(model, example, max_batch, precision, calibration, apart)
+            files = _export(model, example, max_batch, precision, calibration, apart, passes, first)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
@@ -88,7 +93,7 @@ def _plain_convolutions() -> Iterator[None]:
 
 def _export(
     model: nn.Module, example: torch.Tensor, max_batch: int, precision: Precision, calibration: torch.Tensor | None,
-    apart: bool,
+    apart: bool, passes: Sequence[Any], first: Sequence[Any],
 ) -> ExecuTorchFiles:  # fmt: skip
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
@@ -105,9 +110,10 @@ def _export(
         unlifted = program.module()
         delegate_external_constants_pass_unlifted(unlifted, lambda node: DATA)
         program = torch.export.export(unlifted, (example,), dynamic_shapes=shapes)
-    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch(
-        ExecutorchBackendConfig(external_constants=(lambda node: DATA) if apart else False)
+    edge = to_edge_transform_and_lower(
+        program, transform_passes=list(passes), partitioner=[*first, XnnpackPartitioner()]
     )
+    lowered = edge.to_executorch(ExecutorchBackendConfig(external_constants=(lambda node: DATA) if apart else False))
     return ExecuTorchFiles(bytes(lowered.buffer), bytes(lowered._tensor_data.get(DATA, b"")))
 
 
@@ -132,3 +138,28 @@ def _batches(records: torch.Tensor) -> Iterator[torch.Tensor]:
         records = records.repeat(2, *[1] * (records.ndim - 1))
     for begin in range(0, len(records) - 1, CALIBRATION_BATCH):
         yield records[begin : begin + CALIBRATION_BATCH]
+
+
+@dataclass(frozen=True)
+class SparseProgram:
+    """A .pte, and for each weighted layer which backend takes it and why."""
+
+    content: bytes
+    choices: list[LayerChoice]
+
+
+def export_sparse_pte(
+    model: nn.Module, example: torch.Tensor, *, max_batch: int, costs: CostTable, values: str = "float32"
+) -> SparseProgram:
+    """As export_pte, with the layers where `costs` says that it pays on the backend "SctoolSparse".
+
+    `values`: how their weights are stored, float32, float16 or int8. Raises ExportError.
+    """
+    with silence():
+        from sctool.export.sparse.partition import SparsePartitioner
+        from sctool.export.sparse.views import free_views_of_sizes
+
+    nonzeros = {f"model.{name}": int(parameter.count_nonzero()) for name, parameter in model.named_parameters()}
+    partitioner = SparsePartitioner(nonzeros, costs=costs, max_batch=max_batch, values=values)
+    files = export_pte(model, example, max_batch=max_batch, passes=[free_views_of_sizes], first=[partitioner])
+    return SparseProgram(files.program, partitioner.choices)

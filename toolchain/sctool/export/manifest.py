@@ -81,6 +81,18 @@ class PassEntry(_Record):
     note: str = ""
 
 
+class BackendEntry(_Record):
+    """Where a layer of a sparse .pte runs, and what the cost table says of each way for one record, in microseconds."""
+
+    layer: str
+    backend: Literal["sparse", "dense", "xnnpack"]
+    nnz: int
+    reason: str
+    sparse_us: float | None
+    dense_us: float | None
+    xnnpack_us: float | None
+
+
 class ParityEntry(_Record):
     records: int
     max_abs_error: float
@@ -107,6 +119,7 @@ class Manifest(_Record):
     data: dict[str, Any]
     split: dict[str, Any]
     layers: list[LayerEntry]
+    backends: list[BackendEntry] = []
     density: float
     sizes: dict[str, int]
     parity: dict[str, ParityEntry]

@@ -55,7 +55,11 @@ PACKAGE = StorageRule(
 PORTABLE = StorageRule(
     "executorch-portable-dense", "dense", "dense", "ExecuTorch's portable kernels read dense tensors"
 )  # fmt: skip
-BACKENDS: dict[str, StorageRule] = {"XnnpackBackend": XNNPACK}
+SPARSE_BACKEND = StorageRule(
+    "sctool-sparse-backend", "sparse", "sparse",
+    "the backend SctoolSparse takes the layers where its cost table says that zeros save time; XNNPACK takes the rest",
+)  # fmt: skip
+BACKENDS: dict[str, StorageRule] = {"XnnpackBackend": XNNPACK, "SctoolSparse": SPARSE_BACKEND}
 """ExecuTorch backend id -> what it does."""
 
 

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from sctool.native.build import find_library, missing_tools
 from sctool.profiling.machine import cpu_model, usable_cores
 from sctool.resources import list_resources, search_path
 
@@ -53,6 +54,7 @@ def examine(folder: Path | None = None, *, timeout_s: float = 4.0) -> list[Check
         _program("C++ compiler", ("c++", "g++", "clang++"), "Install g++ or clang++ to build the sparse runtime."),
         _program("cmake", ("cmake",), "Install cmake to build the sparse runtime."),
         _adb(),
+        _sparse_runtime(),
         _disk(folder or Path.cwd()),
         Check("cores", True, "optional", f"{usable_cores()} usable, {cpu_model()}"),
         _threads(),
@@ -116,6 +118,16 @@ def _adb() -> Check:
     found = path or (f"with adbutils {bundled}" if bundled else "not found")
     ok = bool(path or bundled)
     return Check("adb", ok, "optional", found, None if ok else "pip install adbutils, to measure on a phone.")
+
+
+def _sparse_runtime() -> Check:
+    """Whether the kernels for sparse .pte files are built; all else works without them."""
+    found = find_library()
+    if found is not None:
+        return Check("sparse runtime", True, "optional", str(found))
+    missing = missing_tools()
+    step = f"Install {', '.join(missing)}, then" if missing else "Run"
+    return Check("sparse runtime", False, "optional", "not built", f"{step} `sctool doctor --build-runtime`.")
 
 
 def _disk(folder: Path) -> Check:

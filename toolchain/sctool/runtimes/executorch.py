@@ -1,4 +1,4 @@
-"""The ExecuTorch runtime from its Python bindings, with the XNNPACK backend that they hold."""
+"""The ExecuTorch runtime from its Python bindings, with the XNNPACK backend that they hold and the sparse one of ours."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sctool.errors import ArtifactError
 from sctool.formats.damage import reading
 from sctool.formats.pte import is_pte, read_program
 from sctool.formats.spte import KIND, is_spte, read_spte
+from sctool.native.library import BACKEND, register_backend
 from sctool.quiet import silence_native
 
 
@@ -23,7 +24,8 @@ class ExecuTorchSession:
     name = "executorch"
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        """Load `path`; ArtifactError where it is no ExecuTorch program or the runtime refuses it.
+        """Load `path`; ArtifactError where it is no ExecuTorch program or the runtime refuses it, NativeRuntimeMissing
+        where it needs the sparse backend and that is not built.
 
         `threads` is the size of the runtime's pool, which all sessions of the process share.
         """
@@ -37,6 +39,8 @@ class ExecuTorchSession:
         with silence_native():
             from executorch.extension.pybindings import _portable_lib as bindings
 
+            if BACKEND.encode() in content:
+                register_backend(bindings.__file__)
             if bindings._threadpool_get_thread_count() != threads:
                 bindings._unsafe_reset_threadpool(threads)  # one pool for the process; unsafe only while a model runs
             try:

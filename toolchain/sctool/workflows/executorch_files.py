@@ -11,31 +11,44 @@ from torch import nn
 from sctool.atomic import write_file
 from sctool.data.source import load_dataset
 from sctool.domain.artifact import ArtifactFormat, Precision
+from sctool.domain.target import Target
 from sctool.errors import ExportError
-from sctool.export.executorch import export_pte
-from sctool.export.manifest import FileEntry
-from sctool.export.storage_rules import PACKAGE, XNNPACK, StorageRule
+from sctool.export.executorch import export_pte, export_sparse_pte
+from sctool.export.manifest import BackendEntry, FileEntry
+from sctool.export.storage_rules import PACKAGE, SPARSE_BACKEND, XNNPACK, StorageRule
 from sctool.formats.spte import MAX_UNPACKED, pack
+from sctool.native.costs import load_costs
+from sctool.native.library import host_isa
 from sctool.workflows.run_directory import Run, read_split
 
-RUNTIME = "executorch+xnnpack"
+RUNTIME, SPARSE_RUNTIME = "executorch+xnnpack", "executorch+sparse"
 PTE_NOTE = "XNNPACK stores and computes dense weights by its design: this file is as large as the dense model's"
+SPARSE_NOTE = "stored sparse; the layers of `backends` run on their non-zeros alone, in the backend SctoolSparse"
 SPTE_NOTE = "the program beside it with its weights stored sparse; unpacked, byte for byte, when it is loaded"
 
 
 def write_executorch(
-    folder: Path, run: Run, model: nn.Module, example: torch.Tensor, note: str
-) -> dict[str, FileEntry]:
+    folder: Path, run: Run, model: nn.Module, example: torch.Tensor, note: str, *, sparse_for: Target | None = None
+) -> tuple[dict[str, FileEntry], list[BackendEntry]]:
     """Write the run's `model` into `folder` in every precision of its config; file name -> entry of the manifest.
 
-    `note` goes with each. Raises ExportError where it cannot be exported or is over 2 GiB.
+    With `sparse_for`, the float32 program puts the layers where that pays on that target on our sparse runtime; which
+    backend takes which layer comes second. `note` goes with each file. Raises ExportError where the model cannot be
+    exported or is over 2 GiB.
     """
     settings = run.config.export
     files: dict[str, FileEntry] = {}
+    backends: list[BackendEntry] = []
     calibration = _calibration_records(run) if "int8" in settings.precisions else None
     for precision in settings.precisions:
         arguments = {"max_batch": settings.max_batch, "precision": precision, "calibration": calibration}
         path = folder / name_file(precision, "pte")
+        if sparse_for is not None and precision == "float32":
+            program, backends = _export_sparse(model, example, settings.max_batch, sparse_for)
+            write_file(path, _checked(program))
+            told = f"{SPARSE_NOTE}. {note}".strip()
+            files[path.name] = describe_file(path, "pte", SPARSE_RUNTIME, "rice", told, SPARSE_BACKEND, precision)
+            continue
         write_file(path, _checked(export_pte(model, example, **arguments).program))  # type: ignore[arg-type]
         entry = describe_file(path, "pte", RUNTIME, "dense", f"{PTE_NOTE}. {note}".strip(), XNNPACK, precision)
         files[path.name] = entry
@@ -44,7 +57,25 @@ def write_executorch(
             path = folder / name_file(precision, "spte")
             write_file(path, pack(_checked(parts.program), _checked(parts.data)))
             files[path.name] = describe_file(path, "spte", RUNTIME, "rice+split", SPTE_NOTE, PACKAGE, precision)
-    return files
+    return files, backends
+
+
+def _export_sparse(
+    model: nn.Module, example: torch.Tensor, max_batch: int, target: Target
+) -> tuple[bytes, list[BackendEntry]]:
+    """The .pte with the sparse runtime first, by the cost table of the target's processor."""
+    by_abi = {"arm64-v8a": "neon", "arm64": "neon", "aarch64": "neon", "x86_64": "avx2"}
+    program = export_sparse_pte(
+        model, example, max_batch=max_batch, costs=load_costs(by_abi.get(target.abi) or host_isa())
+    )
+    entries = [
+        BackendEntry(
+            layer=choice.name.removeprefix("model."), backend=choice.backend, nnz=choice.nnz, reason=choice.reason,
+            sparse_us=choice.sparse_us, dense_us=choice.dense_us, xnnpack_us=choice.xnnpack_us,
+        )
+        for choice in program.choices
+    ]  # fmt: skip
+    return program.content, entries
 
 
 def name_file(precision: Precision, suffix: str) -> str:

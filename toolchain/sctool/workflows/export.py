@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from sctool.export.coreml import export_core_ml
 from sctool.export.handover import write_handover
 from sctool.export.manifest import FILE as MANIFEST
 from sctool.export.manifest import (
+    BackendEntry,
     DocumentEntry,
     FileEntry,
     Manifest,
@@ -54,6 +55,7 @@ def export(
     *,
     target: str | None = None,
     model: ModelKind = "sparse",
+    backend: Literal["xnnpack", "sparse"] | None = None,
     output: Path | None = None,
     overwrite: bool = False,
     codec: str | None = None,
@@ -64,6 +66,8 @@ def export(
     sign it. `model`: what the search ended with, or the dense baseline, to compare or where it will do. `codec` overrides
     the run's export.codec.
 
+    `backend` of the .pte: "sparse" puts the layers where that pays on our runtime (default: the config's, else what the
+    target's delegate says). NativeRuntimeMissing where that is not built: what was written could not be loaded again.
     Raises ArtifactError for a damaged run, ConfigError for an unknown target, and ExportError where a model cannot be
     exported or where a written file, loaded again, does not answer as eager PyTorch does. Same run, same bytes.
     """
@@ -85,7 +89,10 @@ def export(
         dense_bytes = _dense_baseline_bytes(run, example)
         written = write_onnx(staging, built, note)
         progress(1, 4, "exporting ExecuTorch")
-        executorch = write_executorch(staging, run, folded, example, note)
+        sparse_pte = (backend or settings.backend or device_target.delegate) == "sparse"
+        executorch, backends = write_executorch(
+            staging, run, folded, example, note, sparse_for=device_target if sparse_pte else None
+        )
         progress(2, 4, "comparing with eager")
         files = {**written, **executorch}
         rounded = {built.plain.name: ROUNDED.get(settings.values, "float32")}
@@ -98,7 +105,7 @@ def export(
             **built.sizes,
             **{_size_key(name): entry.size_bytes for name, entry in executorch.items()},
         }
-        manifest = _manifest(run, device_target.name, model, files, built, sizes, parity, reference.shape[1])
+        manifest = _manifest(run, device_target.name, model, files, built, backends, sizes, parity, reference.shape[1])
         sbom = write_sbom(staging, manifest)
         manifest = manifest.model_copy(update={"documents": {sbom: _document(staging / sbom)}})
         write_manifest(staging, manifest)
@@ -216,8 +223,8 @@ def _document(path: Path) -> DocumentEntry:
 
 
 def _manifest(
-    run: Run, target: str, model: ModelKind, files: dict[str, FileEntry], built: OnnxFiles, sizes: dict[str, int],
-    parity: dict[str, ParityEntry], classes: int,
+    run: Run, target: str, model: ModelKind, files: dict[str, FileEntry], built: OnnxFiles, backends: list[BackendEntry],
+    sizes: dict[str, int], parity: dict[str, ParityEntry], classes: int,
 ) -> Manifest:  # fmt: skip
     data = run.summary["data"]
     return Manifest(
@@ -238,6 +245,7 @@ def _manifest(
         split=run.summary["split"],
         layers=built.layers,
         passes=built.removed,
+        backends=backends,
         density=run.summary["density"] if model == "sparse" else 1.0,
         sizes=sizes,
         parity=parity,

@@ -1,0 +1,82 @@
+"""What the sparse runtime executes: values, and operators over them in order. sparse_runtime/README.md has the format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Kind(IntEnum):
+    CONVOLUTION = 1
+    LINEAR = 2
+    ADD = 3
+    ACTIVATION = 4
+    MAX_POOL = 5
+    AVERAGE_POOL = 6
+    GLOBAL_MEAN = 7
+    CONCAT = 8
+    FLATTEN = 9
+
+
+class Activation(IntEnum):
+    NONE = 0
+    RELU = 1
+    RELU6 = 2
+    HARD_SWISH = 3
+
+
+class ValueKind(IntEnum):
+    """How a matrix's values are stored; all compute in float32."""
+
+    FLOAT32 = 0
+    FLOAT16 = 1
+    INT8 = 2
+
+
+@dataclass(frozen=True)
+class Window:
+    """A kernel that slides: sides, one stride for both directions, padding before and after."""
+
+    height: int
+    width: int
+    stride: int = 1
+    pad_top: int = 0
+    pad_left: int = 0
+    pad_bottom: int = 0
+    pad_right: int = 0
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One step: `weights` [rows, columns] float32 (of a convolution [channels out, channels in * height * width])."""
+
+    kind: Kind
+    inputs: tuple[int, ...]
+    output: int
+    activation: Activation = Activation.NONE
+    window: Window | None = None
+    groups: int = 1
+    residual: int | None = None
+    weights: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None
+    sparse: bool = False
+    values: ValueKind = ValueKind.FLOAT32
+
+
+@dataclass
+class Graph:
+    """`shapes`: of one record of each value, (F,) or (C, H, W); inputs and outputs name values by their number."""
+
+    max_batch: int
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
+
+    def add_value(self, shape: tuple[int, ...]) -> int:
+        """The number of a new value."""
+        self.shapes.append(shape)
+        return len(self.shapes) - 1

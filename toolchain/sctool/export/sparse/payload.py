@@ -1,0 +1,82 @@
+"""Writes a graph as the bytes that the sparse runtime loads; sparse_runtime/README.md has the format."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sctool.export.sparse.graph import Graph, Kind, Operator, ValueKind, Window
+from sctool.export.sparse.rice import choose_k, encode_positions
+
+MAGIC, VERSION = b"SCSP", 1
+_NO_VALUE = 0xFFFF
+
+
+def write_payload(graph: Graph) -> bytes:
+    """The payload of `graph`; struct.error or ValueError where a number does not fit the format."""
+    parts = [MAGIC, struct.pack("<IIH", VERSION, graph.max_batch, len(graph.shapes))]
+    parts += [struct.pack(f"<B{len(shape)}I", len(shape), *shape) for shape in graph.shapes]
+    parts.append(_ids(graph.inputs))
+    parts.append(struct.pack("<H", len(graph.operators)))
+    parts += [_operator(operator) for operator in graph.operators]
+    parts.append(_ids(graph.outputs))
+    return b"".join(parts)
+
+
+def _ids(ids: list[int] | tuple[int, ...]) -> bytes:
+    return struct.pack(f"<H{len(ids)}H", len(ids), *ids)
+
+
+def _operator(operator: Operator) -> bytes:
+    parts = [struct.pack("<BB", operator.kind, operator.activation), _ids(operator.inputs)]
+    parts.append(struct.pack("<H", operator.output))
+    if operator.kind is Kind.CONVOLUTION:
+        residual = _NO_VALUE if operator.residual is None else operator.residual
+        parts += [_window(operator.window), struct.pack("<IH", operator.groups, residual)]
+    if operator.kind in (Kind.CONVOLUTION, Kind.LINEAR):
+        if operator.weights is None:
+            raise ValueError(f"{operator.kind.name} without weights")
+        parts += [_matrix(operator.weights, sparse=operator.sparse, kind=operator.values), _bias(operator.bias)]
+    if operator.kind in (Kind.MAX_POOL, Kind.AVERAGE_POOL):
+        parts.append(_window(operator.window))
+    return b"".join(parts)
+
+
+def _window(window: Window | None) -> bytes:
+    if window is None:
+        raise ValueError("an operator that slides has no window")
+    return struct.pack(
+        "<7B", window.height, window.width, window.stride,
+        window.pad_top, window.pad_left, window.pad_bottom, window.pad_right,
+    )  # fmt: skip
+
+
+def _matrix(matrix: NDArray[np.float32], *, sparse: bool, kind: ValueKind) -> bytes:
+    rows, columns = matrix.shape
+    head = struct.pack("<BII", int(sparse), rows, columns)
+    flat = np.ascontiguousarray(matrix, dtype="<f4").reshape(-1)
+    positions = np.flatnonzero(flat) if sparse else np.arange(flat.size)
+    if sparse:
+        k = choose_k(len(positions), flat.size)
+        stream = encode_positions(positions, k)
+        head += struct.pack("<IBI", len(positions), k, len(stream)) + stream
+    return head + struct.pack("<B", kind) + _values(flat[positions], positions // columns, rows, kind)
+
+
+def _values(values: NDArray[np.float32], rows_of: NDArray[np.int64], rows: int, kind: ValueKind) -> bytes:
+    if kind is ValueKind.FLOAT32:
+        return values.tobytes()
+    if kind is ValueKind.FLOAT16:
+        return bytes(values.astype("<f2").tobytes())
+    largest = np.zeros(rows, np.float32)
+    np.maximum.at(largest, rows_of, np.abs(values))
+    scales = (largest / 127).astype("<f4")
+    divisor = np.where(scales > 0, scales, 1).astype(np.float32)
+    steps = np.clip(np.rint(values / divisor[rows_of]), -127, 127).astype(np.int8)
+    return bytes(scales.tobytes() + steps.tobytes())
+
+
+def _bias(bias: NDArray[np.float32] | None) -> bytes:
+    return b"\0" if bias is None else b"\1" + np.ascontiguousarray(bias, dtype="<f4").tobytes()

@@ -1,0 +1,92 @@
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include "payload.h"
+#include "sctool_sparse.h"
+#include "session.h"
+
+struct sctool_session {
+  sctool::Session session;
+};
+
+namespace {
+
+void say(char* error, std::size_t size, const char* what) {
+  if (error == nullptr || size == 0) return;
+  std::strncpy(error, what, size - 1);
+  error[size - 1] = '\0';
+}
+
+}  // namespace
+
+extern "C" {
+
+sctool_session* sctool_sparse_load(const void* payload, size_t size, const char* isa, char* error, size_t error_size) {
+  const sctool::Kernels* kernels = sctool::find_kernels(isa);
+  if (kernels == nullptr) {
+    say(error, error_size, "this processor or build has no such instruction set");
+    return nullptr;
+  }
+  try {
+    return new sctool_session{sctool::Session(sctool::read_payload(payload, size), *kernels)};
+  } catch (const std::exception& problem) {
+    say(error, error_size, problem.what());
+    return nullptr;
+  }
+}
+
+void sctool_sparse_free(sctool_session* session) { delete session; }
+
+int sctool_sparse_run(sctool_session* session, uint32_t batch, const float* const* inputs, float* const* outputs,
+                      char* error, size_t error_size) {
+  if (batch < 1 || batch > session->session.program().max_batch) {
+    say(error, error_size, "a batch outside 1 ... the payload's maximum");
+    return 1;
+  }
+  try {
+    session->session.run(batch, inputs, outputs);
+    return 0;
+  } catch (const std::exception& problem) {
+    say(error, error_size, problem.what());
+    return 1;
+  }
+}
+
+uint32_t sctool_sparse_inputs(const sctool_session* session) {
+  return static_cast<uint32_t>(session->session.program().inputs.size());
+}
+
+uint32_t sctool_sparse_outputs(const sctool_session* session) {
+  return static_cast<uint32_t>(session->session.program().outputs.size());
+}
+
+uint64_t sctool_sparse_input_floats(const sctool_session* session, uint32_t index) {
+  const sctool::Program& program = session->session.program();
+  return index < program.inputs.size() ? program.values[program.inputs[index]].elements() : 0;
+}
+
+uint64_t sctool_sparse_output_floats(const sctool_session* session, uint32_t index) {
+  const sctool::Program& program = session->session.program();
+  return index < program.outputs.size() ? program.values[program.outputs[index]].elements() : 0;
+}
+
+uint32_t sctool_sparse_max_batch(const sctool_session* session) { return session->session.program().max_batch; }
+
+uint64_t sctool_sparse_weight_bytes(const sctool_session* session) { return session->session.weight_bytes(); }
+
+uint32_t sctool_sparse_time_steps(sctool_session* session, int64_t* ns, uint32_t count) {
+  const std::vector<std::int64_t>& times = session->session.step_ns();
+  for (std::size_t i = 0; i < times.size() && i < count; ++i) ns[i] = times[i];
+  session->session.time_steps();
+  return static_cast<uint32_t>(session->session.program().ops.size());
+}
+
+const char* sctool_sparse_isa(const sctool_session* session) { return session->session.kernels().name; }
+
+const char* sctool_sparse_find_isa(const char* name) {
+  const sctool::Kernels* kernels = sctool::find_kernels(name);
+  return kernels == nullptr ? nullptr : kernels->name;
+}
+
+}  // extern "C"

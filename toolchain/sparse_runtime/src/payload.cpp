@@ -1,0 +1,369 @@
+#include "payload.h"
+
+#include <cstring>
+
+#include "half.h"
+
+namespace sctool {
+namespace {
+
+constexpr std::uint32_t kVersion = 1;
+constexpr std::uint64_t kMostElements = std::uint64_t{1} << 26;  // of one value
+constexpr std::uint64_t kMostWeights = std::uint64_t{1} << 31;
+constexpr std::uint64_t kMostInAll = std::uint64_t{1} << 28;  // floats of all values together
+constexpr std::uint32_t kMostSide = 16384, kMostChannels = 65534, kMostKernel = 31, kMostStride = 8;
+
+[[noreturn]] void refuse(const std::string& what) { throw PayloadError("payload: " + what); }
+
+void require(bool holds, const char* what) {
+  if (!holds) refuse(what);
+}
+
+class Reader {
+ public:
+  Reader(const void* bytes, std::size_t size) : at_(static_cast<const std::uint8_t*>(bytes)), left_(size) {}
+
+  const std::uint8_t* take(std::uint64_t count) {
+    if (count > left_) refuse("it ends " + std::to_string(count - left_) + " bytes early");
+    const std::uint8_t* from = at_;
+    at_ += count;
+    left_ -= static_cast<std::size_t>(count);
+    return from;
+  }
+
+  template <typename T>
+  T number() {
+    T value = 0;
+    const std::uint8_t* from = take(sizeof(T));
+    for (std::size_t i = 0; i < sizeof(T); ++i) value = static_cast<T>(value | static_cast<T>(from[i]) << (8 * i));
+    return value;
+  }
+
+  std::size_t left() const { return left_; }
+
+ private:
+  const std::uint8_t* at_;
+  std::size_t left_;
+};
+
+// Bits from the lowest of each byte on.
+class BitReader {
+ public:
+  BitReader(const std::uint8_t* bytes, std::uint64_t size) : bytes_(bytes), size_(size) {}
+
+  // Rice code: q * 2^k + r is q ones, a zero, and r in k bits, lowest first. Refuses a value of `limit` or more.
+  std::uint64_t rice(unsigned k, std::uint64_t limit) {
+    const std::uint64_t byte = bit_ / 8;
+    if (byte + 8 <= size_) {
+      std::uint64_t window;
+      std::memcpy(&window, bytes_ + byte, 8);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+      window = __builtin_bswap64(window);
+#endif
+      window >>= bit_ % 8;  // at least 57 bits are there, and zeros above them
+      const std::uint64_t zeros = ~window;
+      const unsigned ones = zeros == 0 ? 64 : static_cast<unsigned>(__builtin_ctzll(zeros));
+      if (ones + 1 + k <= 57) {
+        bit_ += ones + 1 + k;
+        const std::uint64_t value =
+            (std::uint64_t{ones} << k) + (window >> (ones + 1) & ((std::uint64_t{1} << k) - 1));
+        require(value < limit, kOutside);
+        return value;
+      }
+    }
+    return slow_rice(k, limit);
+  }
+
+ private:
+  static constexpr const char* kOutside = "a position lies outside its matrix";
+
+  std::uint64_t next() {
+    require(bit_ / 8 < size_, "its positions end early");
+    const std::uint64_t bit = bytes_[bit_ / 8] >> (bit_ % 8) & 1u;
+    ++bit_;
+    return bit;
+  }
+
+  std::uint64_t slow_rice(unsigned k, std::uint64_t limit) {
+    std::uint64_t quotient = 0;
+    while (next() == 1) require(++quotient <= limit >> k, kOutside);
+    std::uint64_t rest = 0;
+    for (unsigned i = 0; i < k; ++i) rest |= next() << i;
+    const std::uint64_t value = (quotient << k) + rest;
+    require(value < limit, kOutside);
+    return value;
+  }
+
+  const std::uint8_t* bytes_;
+  std::uint64_t size_, bit_ = 0;
+};
+
+std::vector<std::uint32_t> read_positions(const std::uint8_t* bytes, std::uint64_t size, std::uint32_t count,
+                                          std::uint64_t limit, unsigned k) {
+  require(count <= size * 8, "more positions than bits");
+  std::vector<std::uint32_t> positions(count);
+  BitReader reader(bytes, size);
+  std::uint64_t next = 0;  // the lowest position that may come
+  for (std::uint32_t& position : positions) {
+    position = static_cast<std::uint32_t>(next + reader.rice(k, limit - next));
+    next = std::uint64_t{position} + 1;
+  }
+  return positions;
+}
+
+enum class ValueKind : std::uint8_t { kFloat32 = 0, kFloat16 = 1, kInt8 = 2 };
+
+// float32, float16, or int8 with a float32 scale for each row.
+std::vector<float> read_values(Reader& reader, const Matrix& matrix, std::uint64_t count) {
+  const auto kind = static_cast<ValueKind>(reader.number<std::uint8_t>());
+  std::vector<float> values;
+  switch (kind) {
+    case ValueKind::kFloat32: {
+      const std::uint8_t* from = reader.take(count * 4);
+      values.resize(count);
+      if (count > 0) std::memcpy(values.data(), from, count * 4);
+      break;
+    }
+    case ValueKind::kFloat16: {
+      const std::uint8_t* from = reader.take(count * 2);
+      values.resize(count);
+      for (std::uint64_t i = 0; i < count; ++i) {
+        values[i] = float_of_half(static_cast<std::uint16_t>(from[2 * i] | from[2 * i + 1] << 8));
+      }
+      break;
+    }
+    case ValueKind::kInt8: {
+      const std::uint8_t* scales = reader.take(std::uint64_t{matrix.rows} * 4);
+      const std::uint8_t* from = reader.take(count);
+      values.resize(count);
+      for (std::uint64_t i = 0; i < count; ++i) {
+        const std::uint64_t position = matrix.sparse ? matrix.positions[i] : i;
+        float scale;
+        std::memcpy(&scale, scales + position / matrix.columns * 4, 4);
+        values[i] = static_cast<float>(static_cast<std::int8_t>(from[i])) * scale;
+      }
+      break;
+    }
+    default:
+      refuse("values of kind " + std::to_string(static_cast<int>(kind)));
+  }
+  return values;
+}
+
+Matrix read_matrix(Reader& reader) {
+  Matrix matrix;
+  const std::uint8_t sparse = reader.number<std::uint8_t>();
+  require(sparse <= 1, "a matrix is neither dense nor sparse");
+  matrix.sparse = sparse == 1;
+  matrix.rows = reader.number<std::uint32_t>();
+  matrix.columns = reader.number<std::uint32_t>();
+  require(matrix.rows >= 1 && matrix.columns >= 1, "a matrix without elements");
+  const std::uint64_t size = std::uint64_t{matrix.rows} * matrix.columns;
+  require(size <= kMostWeights, "a matrix of more than 2^31 elements");
+  std::uint64_t count = size;
+  if (matrix.sparse) {
+    count = reader.number<std::uint32_t>();
+    require(count <= size, "more non-zeros than elements");
+    const unsigned k = reader.number<std::uint8_t>();
+    require(k <= 30, "a Rice parameter over 30");
+    const std::uint64_t bytes = reader.number<std::uint32_t>();
+    const std::uint8_t* stream = reader.take(bytes);
+    matrix.positions = read_positions(stream, bytes, static_cast<std::uint32_t>(count), size, k);
+  }
+  matrix.values = read_values(reader, matrix, count);
+  return matrix;
+}
+
+Shape read_shape(Reader& reader) {
+  Shape shape;
+  const std::uint8_t rank = reader.number<std::uint8_t>();
+  require(rank == 1 || rank == 3, "a value is neither [F] nor [C, H, W]");
+  shape.spatial = rank == 3;
+  shape.channels = reader.number<std::uint32_t>();
+  if (shape.spatial) {
+    shape.height = reader.number<std::uint32_t>();
+    shape.width = reader.number<std::uint32_t>();
+  }
+  require(shape.channels >= 1 && shape.height >= 1 && shape.width >= 1, "a value without elements");
+  require(shape.height <= kMostSide && shape.width <= kMostSide, "a value with a side over 16384");
+  require(shape.channels <= kMostElements && shape.elements() <= kMostElements, "a value of more than 2^26 elements");
+  return shape;
+}
+
+Window read_window(Reader& reader) {
+  Window window;
+  std::uint32_t* fields[] = {&window.height,     &window.width,    &window.stride,    &window.pad_top,
+                             &window.pad_left,   &window.pad_bottom, &window.pad_right};
+  for (std::uint32_t* field : fields) *field = reader.number<std::uint8_t>();
+  require(window.height >= 1 && window.width >= 1 && window.height <= kMostKernel && window.width <= kMostKernel,
+          "a kernel side outside 1 ... 31");
+  require(window.stride >= 1 && window.stride <= kMostStride, "a stride outside 1 ... 8");
+  require(window.pad_top < window.height && window.pad_bottom < window.height && window.pad_left < window.width &&
+              window.pad_right < window.width,
+          "padding as large as its kernel");
+  return window;
+}
+
+std::uint64_t slid(std::uint64_t side, std::uint32_t kernel, std::uint32_t stride, std::uint32_t before,
+                   std::uint32_t after) {
+  const std::uint64_t padded = side + before + after;
+  return padded < kernel ? 0 : (padded - kernel) / stride + 1;
+}
+
+class ProgramReader {
+ public:
+  ProgramReader(const void* bytes, std::size_t size) : reader_(bytes, size) {}
+
+  Program read() {
+    const std::uint8_t* magic = reader_.take(4);
+    if (std::memcmp(magic, "SCSP", 4) != 0) refuse("it does not begin with SCSP");
+    const std::uint32_t version = reader_.number<std::uint32_t>();
+    if (version != kVersion) refuse("version " + std::to_string(version) + "; this reader takes 1");
+    program_.max_batch = reader_.number<std::uint32_t>();
+    require(program_.max_batch >= 1 && program_.max_batch <= 1u << 20, "a batch outside 1 ... 2^20");
+    const std::uint16_t values = reader_.number<std::uint16_t>();
+    require(values != kNoValue, "65535 values");
+    std::uint64_t all = 0;
+    for (std::uint16_t i = 0; i < values; ++i) {
+      program_.values.push_back(read_shape(reader_));
+      // A channel takes whole vectors in memory.
+      all += program_.values.back().spatial
+                 ? program_.values.back().channels * (program_.values.back().area() + 64)
+                 : program_.values.back().elements() + 64;
+      require(all <= kMostInAll, "values of more than 2^28 floats in all");
+    }
+    known_.assign(values, false);
+    program_.inputs = read_ids(false);
+    for (const std::uint16_t id : program_.inputs) {
+      require(!known_[id], "an input that is listed twice");
+      known_[id] = true;
+    }
+    const std::uint16_t ops = reader_.number<std::uint16_t>();
+    for (std::uint16_t i = 0; i < ops; ++i) program_.ops.push_back(read_op());
+    program_.outputs = read_ids(true);
+    require(!program_.inputs.empty() && !program_.outputs.empty(), "no input or no output");
+    require(reader_.left() == 0, "bytes after its end");
+    return std::move(program_);
+  }
+
+ private:
+  std::uint16_t read_id(bool known) {
+    const std::uint16_t id = reader_.number<std::uint16_t>();
+    require(id < program_.values.size(), "a value that does not exist");
+    require(!known || known_[id], "a value is used before it is made");
+    return id;
+  }
+
+  std::vector<std::uint16_t> read_ids(bool known) {
+    const std::uint16_t count = reader_.number<std::uint16_t>();
+    require(std::uint64_t{count} * 2 <= reader_.left(), "more ids than bytes");
+    std::vector<std::uint16_t> ids;
+    for (std::uint16_t i = 0; i < count; ++i) ids.push_back(read_id(known));
+    return ids;
+  }
+
+  const Shape& shape(std::uint16_t id) const { return program_.values[id]; }
+
+  Op read_op() {
+    Op op;
+    op.kind = static_cast<OpKind>(reader_.number<std::uint8_t>());
+    const std::uint8_t activation = reader_.number<std::uint8_t>();
+    require(activation <= static_cast<std::uint8_t>(Activation::kHardSwish), "an unknown activation");
+    op.activation = static_cast<Activation>(activation);
+    op.inputs = read_ids(true);
+    op.output = read_id(false);
+    require(!known_[op.output], "a value is made twice");
+    require(!op.inputs.empty(), "an operator without input");
+    require(op.kind == OpKind::kConcat || op.inputs.size() == (op.kind == OpKind::kAdd ? 2 : 1),
+            "an operator with a wrong number of inputs");
+    const Shape& in = shape(op.inputs[0]);
+    const Shape& out = shape(op.output);
+    switch (op.kind) {
+      case OpKind::kConvolution: read_convolution(op, in, out); break;
+      case OpKind::kLinear: read_linear(op, in, out); break;
+      case OpKind::kAdd: require(in == out && shape(op.inputs[1]) == out, "an addition of unequal shapes"); break;
+      case OpKind::kActivation: require(in == out, "an activation that changes the shape"); break;
+      case OpKind::kMaxPool:
+      case OpKind::kAveragePool: read_pool(op, in, out); break;
+      case OpKind::kGlobalMean:
+        require(in.spatial && out.channels == in.channels && out.area() == 1, "a mean with a wrong shape");
+        break;
+      case OpKind::kConcat: check_concat(op, out); break;
+      case OpKind::kFlatten:
+        require(in.spatial && !out.spatial && out.elements() == in.elements(), "a flattening with a wrong shape");
+        break;
+      default: refuse("an operator of kind " + std::to_string(static_cast<int>(op.kind)));
+    }
+    known_[op.output] = true;
+    return op;
+  }
+
+  void read_bias(Op& op, std::uint32_t rows) {
+    const std::uint8_t there = reader_.number<std::uint8_t>();
+    require(there <= 1, "a bias that is neither there nor not");
+    if (there == 0) return;
+    const std::uint8_t* from = reader_.take(std::uint64_t{rows} * 4);
+    op.bias.resize(rows);
+    std::memcpy(op.bias.data(), from, std::size_t{rows} * 4);
+  }
+
+  void check_window(const Window& window, const Shape& in, const Shape& out) {
+    require(in.spatial && out.spatial, "a window over a vector");
+    require(slid(in.height, window.height, window.stride, window.pad_top, window.pad_bottom) == out.height &&
+                slid(in.width, window.width, window.stride, window.pad_left, window.pad_right) == out.width,
+            "a window whose output has another size");
+  }
+
+  void read_convolution(Op& op, const Shape& in, const Shape& out) {
+    op.window = read_window(reader_);
+    op.groups = reader_.number<std::uint32_t>();
+    op.residual = reader_.number<std::uint16_t>();
+    require(op.residual == kNoValue || (op.residual < program_.values.size() && known_[op.residual] &&
+                                        shape(op.residual) == out),
+            "a residual with a wrong shape");
+    check_window(op.window, in, out);
+    require(in.channels <= kMostChannels && out.channels <= kMostChannels, "a convolution of over 65534 channels");
+    require(op.groups >= 1 && in.channels % op.groups == 0 && out.channels % op.groups == 0,
+            "groups that do not divide the channels");
+    op.weights = read_matrix(reader_);
+    const std::uint64_t taps = std::uint64_t{in.channels} / op.groups * op.window.height * op.window.width;
+    require(op.weights.rows == out.channels && op.weights.columns == taps, "weights of a wrong shape");
+    require(!op.weights.sparse || op.groups == 1, "sparse weights in groups");
+    read_bias(op, out.channels);
+  }
+
+  void read_linear(Op& op, const Shape& in, const Shape& out) {
+    require(!in.spatial && !out.spatial, "a linear layer over an image");
+    op.weights = read_matrix(reader_);
+    require(op.weights.rows == out.channels && op.weights.columns == in.channels, "weights of a wrong shape");
+    require(op.weights.columns <= kMostChannels, "a linear layer of over 65534 inputs");
+    read_bias(op, out.channels);
+  }
+
+  void read_pool(Op& op, const Shape& in, const Shape& out) {
+    op.window = read_window(reader_);
+    check_window(op.window, in, out);
+    require(in.channels == out.channels, "a pool that changes the channels");
+  }
+
+  void check_concat(const Op& op, const Shape& out) {
+    std::uint64_t channels = 0;
+    for (const std::uint16_t id : op.inputs) {
+      const Shape& part = shape(id);
+      require(part.spatial == out.spatial && part.height == out.height && part.width == out.width,
+              "a concatenation of unequal sizes");
+      channels += part.channels;
+    }
+    require(channels == out.channels, "a concatenation with a wrong number of channels");
+  }
+
+  Reader reader_;
+  Program program_;
+  std::vector<bool> known_;
+};
+
+}  // namespace
+
+Program read_payload(const void* bytes, std::size_t size) { return ProgramReader(bytes, size).read(); }
+
+}  // namespace sctool

@@ -1,0 +1,14 @@
+// Reads a payload; its format is in README.md beside this folder.
+#pragma once
+
+#include <cstddef>
+
+#include "program.h"
+
+namespace sctool {
+
+// Every count is held against the bytes that are left before anything is allocated for it.
+// Throws PayloadError.
+Program read_payload(const void* bytes, std::size_t size);
+
+}  // namespace sctool

@@ -1,0 +1,92 @@
+// A payload after reading: values, operators and their decoded weights, all checked against each other.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace sctool {
+
+// The bytes are no payload, or one that this reader does not take. The message says what was found.
+class PayloadError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// One record: [channels, height, width], or [channels] with spatial false.
+struct Shape {
+  std::uint32_t channels = 0, height = 1, width = 1;
+  bool spatial = false;
+
+  std::uint64_t area() const { return static_cast<std::uint64_t>(height) * width; }
+  std::uint64_t elements() const { return channels * area(); }
+  bool operator==(const Shape& other) const {
+    return channels == other.channels && height == other.height && width == other.width && spatial == other.spatial;
+  }
+};
+
+// A matrix [rows, columns]: `positions` (row * columns + column, rising) with a value each, or all values row by row.
+struct Matrix {
+  bool sparse = false;
+  std::uint32_t rows = 0, columns = 0;
+  std::vector<std::uint32_t> positions;
+  std::vector<float> values;
+};
+
+// Calls `entry_at(entry, row, column)` for each entry of a sparse matrix, in order and without a division.
+template <typename EntryAt>
+void for_each_entry(const Matrix& matrix, EntryAt entry_at) {
+  std::uint32_t row = 0;
+  std::uint64_t begin = 0, end = matrix.columns;
+  for (std::size_t entry = 0; entry < matrix.positions.size(); ++entry) {
+    const std::uint32_t position = matrix.positions[entry];
+    while (position >= end) {
+      begin = end;
+      end += matrix.columns;
+      ++row;
+    }
+    entry_at(entry, row, static_cast<std::uint32_t>(position - begin));
+  }
+}
+
+enum class OpKind : std::uint8_t {
+  kConvolution = 1,
+  kLinear = 2,
+  kAdd = 3,
+  kActivation = 4,
+  kMaxPool = 5,
+  kAveragePool = 6,
+  kGlobalMean = 7,
+  kConcat = 8,
+  kFlatten = 9,
+};
+
+constexpr std::uint16_t kNoValue = 0xFFFF;
+
+struct Window {
+  std::uint32_t height = 1, width = 1, stride = 1, pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+};
+
+struct Op {
+  OpKind kind = OpKind::kFlatten;
+  std::vector<std::uint16_t> inputs;
+  std::uint16_t output = kNoValue;
+  std::uint16_t residual = kNoValue;
+  Activation activation = Activation::kNone;
+  Window window;
+  std::uint32_t groups = 1;
+  Matrix weights;
+  std::vector<float> bias;
+};
+
+struct Program {
+  std::uint32_t max_batch = 1;
+  std::vector<Shape> values;
+  std::vector<std::uint16_t> inputs, outputs;
+  std::vector<Op> ops;
+};
+
+}  // namespace sctool
