@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import TopologicalSortPass
 
 from sctool.errors import ExportError
 from sctool.export.onnx import strip_traces
@@ -24,8 +26,10 @@ def to_float16(model: onnx.ModelProto, records: Records) -> onnx.ModelProto:
     """Weights and activations in float16, input and outputs in float32; by ONNX Runtime's converter."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    halved: onnx.ModelProto = convert_float_to_float16(_copy(model), keep_io_types=True, max_finite_val=LARGEST_HALF)
-    return halved
+    halved = convert_float_to_float16(_copy(model), keep_io_types=True, max_finite_val=LARGEST_HALF)
+    ordered = onnx_ir.from_proto(halved)
+    TopologicalSortPass()(ordered)  # the converter leaves its Casts at the end
+    return onnx_ir.to_proto(ordered)
 
 
 def to_int8(model: onnx.ModelProto, records: Records) -> onnx.ModelProto:

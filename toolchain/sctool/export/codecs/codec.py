@@ -32,8 +32,8 @@ class ValueCodec(Protocol):
     name: str
     opset: int
     """The lowest that its nodes need."""
-    load_ns: float
-    """CPU time at load, ns a stored value (x86 host, one thread); see benchmarks/storage.py."""
+    load_ns: tuple[float, float]
+    """CPU time at load, ns a tensor and a stored value (x86 host, one thread); see benchmarks/storage.py."""
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         """The codes of `tensor`; None where this codec cannot hold it."""

@@ -30,7 +30,7 @@ class Gap8:
 
     name = "gap8"
     opset = 11
-    load_ns = (8e4, 0.0, 12.0)
+    load_ns = (1.2e5, 0.0, 12.0)
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = bridge_gaps(find_slots(quantised))

@@ -30,7 +30,7 @@ class Pfor:
 
     name = "pfor"
     opset = 18
-    load_ns = (4e5, 0.0, 19.0)
+    load_ns = (5.5e5, 0.0, 17.0)
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         size = quantised.codes.size

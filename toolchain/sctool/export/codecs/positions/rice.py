@@ -52,7 +52,7 @@ class Rice:
 
     name = "rice"
     opset = 18
-    load_ns = (3e5, 0.0, 32.0)
+    load_ns = (4.5e5, 0.0, 30.0)
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = find_slots(quantised)

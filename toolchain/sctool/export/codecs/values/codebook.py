@@ -40,7 +40,7 @@ class Codebook:
     def __init__(self, entries: int) -> None:
         self.name = f"codebook{entries}"
         self.opset = {16: 18, 256: 7}[entries]
-        self.load_ns = 8.0
+        self.load_ns = (1e5, 8.0)
         self._entries = entries
         self._width = {16: 4, 256: 8}[entries]
 

@@ -15,7 +15,7 @@ class Exact:
 
     name = "float32"
     opset = 1
-    load_ns = 0.0
+    load_ns = (0.0, 0.0)
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         return Quantised(tensor, 8 * tensor.itemsize, tensor.dtype)

@@ -17,7 +17,7 @@ class Half:
 
     name = "float16"
     opset = 7
-    load_ns = 4.0
+    load_ns = (3e4, 4.0)
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         with np.errstate(over="ignore"):

@@ -24,7 +24,7 @@ class Int8:
 
     name = "int8"
     opset = 7
-    load_ns = 6.0
+    load_ns = (6e4, 6.0)
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         if tensor.dtype != np.float32 or not np.isfinite(tensor).all():

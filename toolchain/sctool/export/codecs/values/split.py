@@ -54,7 +54,7 @@ class Split:
 
     name = "split"
     opset = 18
-    load_ns = 25.0
+    load_ns = (1e6, 23.0)
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         return Quantised(tensor, 32, tensor.dtype) if tensor.dtype == np.float32 else None
