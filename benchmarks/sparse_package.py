@@ -4,7 +4,7 @@
     python benchmarks/sparse_package.py --smoke         # one small cell
 
 Sizes are exact. `bound`: n * H(density) bits of position and the whole of each value that is not zero, tensor by tensor, and
-everything else of the program. Times are CPU times, medians over interleaved rounds in one process with one thread, as ratios
+everything else of the program. Times are CPU times, medians over interleaved rounds in one process with one thread, ratios
 to the dense .pte of the same weights; memory is the peak of a process that loads and runs the file, less its baseline.
 """
 

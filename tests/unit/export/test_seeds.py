@@ -14,7 +14,9 @@ from sctool.workflows.inspect import inspect_path
 SEEDS = Path(__file__).resolve().parents[3] / "fuzz" / "corpus"
 
 
-@pytest.mark.parametrize("path", sorted(p for p in SEEDS.glob("*/*") if p.suffix != ".json"), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted(p for p in SEEDS.glob("*/*") if p.suffix != ".json"), ids=lambda path: path.name
+)
 def test_seeds_are_inspected_or_refused(path: Path) -> None:
     try:
         found = inspect_path(path)
