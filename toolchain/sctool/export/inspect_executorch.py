@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
+
 from sctool.export.inspection import (
+    COUNTABLE,
     Inspection,
     LayerFinding,
     Port,
