@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,13 +144,11 @@ def _choose_rule(
     tensor: ConstantTensor, kinds: list[str], stored: dict[str, TensorProto],
     sparse: dict[str, onnx.SparseTensorProto], shape: tuple[int, ...], dtype: str,
 ) -> StorageRule:  # fmt: skip
-    elements = int(np.prod(shape, dtype=np.int64)) if shape else 1
+    elements = math.prod(shape)
     if any(name in sparse for name in tensor.stored):
         return ORT_SPARSE_INITIALISER
     parts = [stored[name] for name in tensor.stored if name in stored]
-    whole = any(
-        int(np.prod(part.dims, dtype=np.float64)) == elements and part.data_type != TensorProto.BOOL for part in parts
-    )
+    whole = any(math.prod(part.dims) == elements and part.data_type != TensorProto.BOOL for part in parts)
     if "DequantizeLinear" in kinds and whole:
         return ORT_QUANTISED
     if whole or elements < MIN_SIZE or not tensor.stored:
@@ -170,7 +169,7 @@ def _name_codec(tensor: ConstantTensor, kinds: list[str], sparse: dict[str, onnx
 
 def _count_initialiser(path: Path, tensor: TensorProto) -> tuple[int | None, str]:
     """(non-zeros or None, why not). Held against its declared shape before it is read."""
-    elements = int(np.prod(tensor.dims, dtype=np.float64)) if tensor.dims else 1
+    elements = math.prod(tensor.dims)
     dtype = _dtype(tensor.data_type)
     if tensor.data_location == TensorProto.EXTERNAL:
         data, why = _read_external(path, tensor)
