@@ -18,7 +18,7 @@ from sctool.domain.target import Target, load_target, read_target
 from sctool.domain.work import Work
 from sctool.errors import ArtifactError, ConfigError, DeviceError
 from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
-from sctool.profiling.budget import check_estimates, not_gated
+from sctool.profiling.budget import ALLOWED, check_estimates, not_gated
 from sctool.profiling.calibration import to_target
 from sctool.profiling.estimate import (
     PRIOR,
@@ -158,7 +158,8 @@ def test_estimates_decide_only_when_allowed_and_never_when_extrapolated() -> Non
     found = estimate(MODELS["resnet-18"], target, ARM, MODELS).to_json() | {"artifact": "m.onnx"}
     assert "over the 10 ms" in check_estimates([found], target)[0]
     assert check_estimates([found | {"tag": "extrapolated"}], target) == []
-    assert "was not checked" in not_gated([], target)[0] and not_gated([], target, estimated=True) == []
+    assert "was not checked" in not_gated([], target)[0] and not_gated([], target, found=[ALLOWED]) == []
+    assert "found an estimate and emulator" in not_gated([], target, found=["emulator", "an estimate"])[0]
 
 
 def test_unknown_family() -> None:
