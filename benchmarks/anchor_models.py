@@ -130,7 +130,7 @@ def main() -> None:
         "# What a unit of work costs, relative to a million multiply-adds of a wide convolution: fitted by\n"
         f"# benchmarks/anchor_models.py to {len(figures)} published latencies of {len({f[2] for f in figures})} phones.\n"
     )
-    rows = "".join(f"{kind} = {value / unit:.4g}\n" for kind, value in zip(KINDS, costs.amounts, strict=True))
+    rows = "".join(f"{kind} = {value / unit:.4g}\n" for kind, value in zip(KINDS, costs.amounts, strict=False))
     write_file(ANCHORS / "costs.toml", f"{head}\n[costs.arm]\n{rows}")
 
 

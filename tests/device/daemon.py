@@ -75,6 +75,10 @@ class Daemon:
         """What lies in /data/local/tmp."""
         return sorted(path.name for path in (self.root / "data/local/tmp").iterdir())
 
+    def left_behind_in_full(self) -> set[str]:
+        """The names of all files below /data/local/tmp."""
+        return {path.name for path in (self.root / "data/local/tmp").rglob("*")}
+
     def unplug(self) -> None:
         """Every connection ends at once, as do the commands that ran in them."""
         for connection in self._connections:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sctool.errors import DeviceError
-from sctool.runtimes.device.adb import AdbSession, Attached, choose_device, list_attached
+from sctool.runtimes.device.adb import AdbSession, Attached, choose_device, list_attached, peek_attached
 
 from .daemon import Daemon, Faults
 
@@ -203,6 +204,16 @@ def test_a_killed_server(attach: Attach, adb_server: str) -> None:
     again = AdbSession()
     again.close()
     assert phone.left_behind == []
+
+
+def test_a_look_leaves_the_server_as_it_was(attach: Attach, adb_server: str) -> None:
+    phone = attach()
+    assert [device.serial for device in peek_attached()] == [phone.serial]
+    assert list_attached(adb_server), "the server that ran goes on"
+    subprocess.run([adb_server, "kill-server"], check=True, capture_output=True, timeout=20)
+    assert peek_attached() == []
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(os.environ["ANDROID_ADB_SERVER_PORT"]))) != 0
 
 
 def test_pulling_what_is_not_there(attach: Attach, tmp_path: Path) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from sctool.cli.app import app
 from sctool.errors import ArtifactError, DeviceError
 from sctool.runtimes.device.kit import EmulatorKit
 from sctool.runtimes.device.registry import on_device
@@ -146,6 +152,66 @@ def test_counts_are_the_same_in_every_run_and_nothing_is_a_latency(kit: Emulator
     assert macs / 4 <= cost["by_class"]["vector_fma"] <= macs / 2, "four multiply-adds an instruction, some tails apart"
     assert "ms" not in json.dumps(found["costs"]) and "memory" not in json.dumps(found["costs"])
     assert compare(one, other)[0]["ratio"] == 1.0
+
+
+def test_a_phone_that_is_not_here_is_estimated_and_says_so(bundle_copy: Path, tmp_path: Path) -> None:
+    table = tmp_path / "figures.csv"
+    done = CliRunner().invoke(app, ["profile", str(bundle_copy), "--target", "redmi-note-7", "--csv", str(table)])
+    assert done.exit_code == 0, done.output
+    assert "Estimated for redmi-note-7, not measured" in done.output and "nothing was measured" in done.output
+    assert "extrapolated" in table.read_text(), "the digits are far from every anchor"
+    bare = CliRunner().invoke(app, ["profile", str(bundle_copy), "--target", "pixel-8", "--json"])
+    (found,) = json.loads(bare.stdout)["estimates"]
+    assert found["latency_ms"] is None and found["relative_cost"] > 0
+    assert json.loads(bare.stdout)["profiles"] == []
+
+
+@pytest.mark.slow
+def test_counts_and_their_comparison_as_a_person_sees_them(kit: EmulatorKit, bundle_copy: Path, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    command = ["profile", str(bundle_copy), "--target", "android-emulated", "--output", str(file)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "Counted, not timed" in done.output and "latency p50" not in done.output
+    record = json.loads(file.read_text())
+    record["costs"][0]["instructions"] = int(record["costs"][0]["instructions"] * 1.1)
+    worse = tmp_path / "worse.json"
+    worse.write_text(json.dumps(record))
+    assert CliRunner().invoke(app, ["compare", str(file), str(file), "--max-ratio", "1.0"]).exit_code == 0
+    regressed = CliRunner().invoke(app, ["compare", str(file), str(worse), "--max-ratio", "1.02"])
+    assert regressed.exit_code == 9 and "1.100 x what it was" in regressed.stderr
+    host = CliRunner().invoke(app, ["profile", str(bundle_copy), "--device", "host", "--iterations", "3", "--quiet"])
+    assert host.exit_code == 0
+    assert CliRunner().invoke(app, ["compare", str(file), str(bundle_copy)]).exit_code == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_on_the_way_nothing_stays_on_the_phone(
+    attach: Attach, kit: EmulatorKit, bundle_copy: Path, number: signal.Signals, code: int
+) -> None:
+    phone = attach(emulator=kit, faults=Faults(hang_on="--iterations"))
+    command = [
+        sys.executable,
+        "-m",
+        "sctool",
+        "profile",
+        str(bundle_copy),
+        "--device",
+        phone.serial,
+        "--cool-down",
+        "0",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while "ort_runner" not in phone.left_behind_in_full() or "input.f32" not in phone.left_behind_in_full():
+        assert time.monotonic() < end and process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code and "Traceback" not in stderr
+    assert phone.left_behind == []
+    assert not (bundle_copy / "profile.json").exists()
 
 
 def test_a_damaged_model_is_the_artifacts_fault(kit: EmulatorKit, made_run: Path, tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ WRONG = [
     (["export", "nowhere"], 8, "No run directory"),
     (["verify", "nowhere"], 8, "No bundle directory"),
     (["profile", "nowhere"], 8, "No bundle directory"),
+    (["profile", "nowhere", "--cluster", "huge"], 3, "all, big, mid, little"),
+    (["compare", "nowhere", "nowhere"], 8, "sctool profile BUNDLE"),
     (["report", "nowhere"], 8, "No run directory"),
     (["run", "none.toml"], 3, "sctool init"),
 ]

@@ -15,10 +15,10 @@ from torch import nn
 
 from sctool.domain.measurement import LatencyProfile
 from sctool.domain.target import Target, load_target, read_target
-from sctool.domain.work import KINDS, Work
+from sctool.domain.work import Work
 from sctool.errors import ArtifactError, ConfigError, DeviceError
 from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
-from sctool.profiling.budget import check_estimates, not_gated
+from sctool.profiling.budget import ALLOWED, check_estimates, not_gated
 from sctool.profiling.calibration import to_target
 from sctool.profiling.estimate import (
     PRIOR,
@@ -90,7 +90,7 @@ def test_anchor_models_have_the_multiply_adds_that_the_field_knows(name: str, mm
     assert MODELS[name].mmacs == pytest.approx(mmacs, rel=0.01)
 
 
-@given(st.lists(st.floats(-1.5, 1.5), min_size=len(KINDS), max_size=len(KINDS)), st.floats(0.1, 10))
+@given(st.lists(st.floats(-1.5, 1.5), min_size=len(PRIOR), max_size=len(PRIOR)), st.floats(0.1, 10))
 def test_a_fit_predicts_what_it_was_made_from(logs: list[float], scale: float) -> None:
     """Twelve architectures, exact figures of two devices: predictions within a few percent, whatever the costs."""
     truth = Costs("t", tuple(float(value) for value in np.asarray(PRIOR) * np.exp(logs)))
@@ -107,6 +107,13 @@ def test_the_committed_costs_rank_the_published_figures() -> None:
     figures = {anchor.model: anchor.latency_ms for anchor in target.anchors}
     scale = find_scale(ARM, [MODELS[name] for name in figures], list(figures.values()))
     assert mean_error([scale * ARM.relative(MODELS[name]) for name in figures], list(figures.values())) < 0.25
+
+
+def test_weights_that_do_not_fit_the_cache_cost_more() -> None:
+    flat, steep = Work(weights=10.0), Work(weights=30.0)
+    costs = Costs("t", (*(0.0,) * 4, 1.0, 0.0, 0.0, 5.0), cache_mb=16.0)
+    assert costs.relative(flat) == 10.0 and costs.relative(steep) == 30.0 + 5.0 * 14.0
+    assert Costs("t", costs.amounts).relative(steep) == 30.0, "an unknown cache changes nothing"
 
 
 def test_errors_are_what_they_are_called() -> None:
@@ -151,7 +158,8 @@ def test_estimates_decide_only_when_allowed_and_never_when_extrapolated() -> Non
     found = estimate(MODELS["resnet-18"], target, ARM, MODELS).to_json() | {"artifact": "m.onnx"}
     assert "over the 10 ms" in check_estimates([found], target)[0]
     assert check_estimates([found | {"tag": "extrapolated"}], target) == []
-    assert "was not checked" in not_gated([], target)[0] and not_gated([], target, estimated=True) == []
+    assert "was not checked" in not_gated([], target)[0] and not_gated([], target, found=[ALLOWED]) == []
+    assert "found an estimate and emulator" in not_gated([], target, found=["emulator", "an estimate"])[0]
 
 
 def test_unknown_family() -> None:

@@ -107,11 +107,11 @@ def _device_checks() -> list[Check]:
     """What phones and emulation need, each with how it was found."""
     from sctool.errors import SctoolError
     from sctool.profiling.doctor import Check
-    from sctool.runtimes.device.adb import list_attached
+    from sctool.runtimes.device.adb import peek_attached
     from sctool.runtimes.device.kit import find_kit
 
     def find_phones() -> str:
-        return ", ".join(f"{device.serial} ({device.state})" for device in list_attached()) or "none attached"
+        return ", ".join(f"{device.serial} ({device.state})" for device in peek_attached()) or "none attached"
 
     found = []
     for name, look in (("phones", find_phones), ("Arm emulator kit", lambda: str(find_kit().folder))):

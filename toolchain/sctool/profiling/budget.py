@@ -8,6 +8,8 @@ from typing import Any
 from sctool.domain.measurement import LatencyProfile
 from sctool.domain.target import Target
 
+ALLOWED = "an estimate that may decide"
+
 
 def gates(profile: LatencyProfile, target: Target) -> bool:
     """Whether `profile` may decide on the target's latency and memory.
@@ -55,16 +57,18 @@ def check_estimates(estimates: Sequence[dict[str, Any]], target: Target) -> list
     ]
 
 
-def not_gated(profiles: Sequence[LatencyProfile], target: Target, *, estimated: bool = False) -> list[str]:
-    """A note for each limit that no profile could decide, nor an estimate where that may."""
+def not_gated(profiles: Sequence[LatencyProfile], target: Target, *, found: Sequence[str] = ()) -> list[str]:
+    """A note for each limit that no profile could decide. `found`: where other figures come from, that decide nothing,
+    and ALLOWED where an estimated latency has decided."""
     if any(gates(profile, target) for profile in profiles):
         return []
     needed = "host" if target.kind == "host" else "device"
-    measured = " and ".join(sorted({profile.measured_on for profile in profiles})) or "nowhere"
+    places = sorted({profile.measured_on for profile in profiles} | {place for place in found if place != ALLOWED})
+    measured = " and ".join(places) or "nowhere"
     return [
         f"{limit} of {target.name} was not checked: it needs a measurement on a {needed}, found {measured}."
         for limit, value in (
-            ("latency_p95_ms", None if estimated else target.budget.latency_p95_ms),
+            ("latency_p95_ms", None if ALLOWED in found else target.budget.latency_p95_ms),
             ("peak_memory_mib", target.budget.peak_memory_mib),
         )
         if value is not None

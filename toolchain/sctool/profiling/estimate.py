@@ -27,21 +27,31 @@ BAND = 2.0
 REACH = 4.0
 """Work so many times under the smallest anchor's or over the largest's is extrapolated."""
 PRIOR_WEIGHT = 0.15
+COST_KINDS = (*KINDS, "spilled")
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Microseconds that a unit of each of KINDS takes on a processor of the family, up to the device's scale."""
+    """What a unit of each of COST_KINDS takes on a processor of the family, up to the device's scale.
+
+    `cache_mb`: weights beyond so many megabytes come from memory at each call, and cost `spilled` on top; None: unknown.
+    """
 
     family: str
     amounts: tuple[float, ...]
+    cache_mb: float | None = None
 
     def relative(self, work: Work) -> float:
         """The work's cost, in units that mean something only against another work's."""
-        return float(np.dot(self.amounts, work.amounts()))
+        return float(np.dot(self.amounts, _amounts(work, self.cache_mb)))
 
 
-PRIOR = (50.0, 60.0, 150.0, 100.0, 100.0, 80.0, 10.0)
+def _amounts(work: Work, cache_mb: float | None) -> tuple[float, ...]:
+    """In the order of COST_KINDS."""
+    return (*work.amounts(), 0.0 if cache_mb is None else max(0.0, work.weights - cache_mb))
+
+
+PRIOR = (50.0, 60.0, 150.0, 100.0, 100.0, 80.0, 10.0, 100.0)
 """Where the fit starts and what it is drawn to: multiply-adds at 20 a ns, depthwise ones three times as dear, ..."""
 
 
@@ -63,15 +73,18 @@ class Estimate:
         return {**vars(self), "notes": list(self.notes)}
 
 
-def fit_costs(works: Sequence[Work], latencies_ms: Sequence[float], scales: Sequence[int], family: str) -> Costs:
+def fit_costs(
+    works: Sequence[Work], latencies_ms: Sequence[float], scales: Sequence[int], family: str,
+    cache_mb: float | None = None,
+) -> Costs:  # fmt: skip
     """The costs under which `works` best explain `latencies_ms`; figures with the same number in `scales` share a scale.
 
     Least squares on logarithms, drawn gently to PRIOR, so that a kind that no model tells apart keeps a sensible cost.
     """
-    amounts = np.array([work.amounts() for work in works])
+    amounts = np.array([_amounts(work, cache_mb) for work in works])
     measured = np.log(np.array(latencies_ms) * 1000)
     groups = np.array(scales)
-    count = len(KINDS)
+    count = len(COST_KINDS)
 
     def miss(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         costs = np.asarray(PRIOR) * np.exp(parameters[:count])
@@ -81,7 +94,7 @@ def fit_costs(works: Sequence[Work], latencies_ms: Sequence[float], scales: Sequ
     start = np.log(amounts @ np.asarray(PRIOR))
     offsets = [float(np.mean((measured - start)[groups == group])) for group in range(groups.max() + 1)]
     found = least_squares(miss, np.concatenate([np.zeros(count), offsets]))
-    return Costs(family, tuple(float(value) for value in np.asarray(PRIOR) * np.exp(found.x[:count])))
+    return Costs(family, tuple(float(value) for value in np.asarray(PRIOR) * np.exp(found.x[:count])), cache_mb)
 
 
 def find_scale(costs: Costs, works: Sequence[Work], latencies_ms: Sequence[float]) -> float:
@@ -130,7 +143,7 @@ def read_costs(family: str) -> Costs:
     record = tomllib.loads((anchor_folder() / "costs.toml").read_text(encoding="utf-8"))["costs"]
     if family not in record:
         raise ConfigError(f"No costs for {family!r}.", hint=f"Known: {', '.join(sorted(record))}.")
-    return Costs(family, tuple(float(record[family][kind]) for kind in KINDS))
+    return Costs(family, tuple(float(record[family].get(kind, 0.0)) for kind in COST_KINDS))
 
 
 def mean_error(predicted: Sequence[float], measured: Sequence[float]) -> float:

@@ -16,7 +16,7 @@ from sctool.domain.config import ProfileConfig
 from sctool.domain.measurement import LatencyProfile
 from sctool.domain.target import Target, load_target
 from sctool.errors import ArtifactError
-from sctool.profiling.budget import check_budget, check_estimates, not_gated
+from sctool.profiling.budget import ALLOWED, check_budget, check_estimates, not_gated
 from sctool.profiling.calibration import to_target
 from sctool.profiling.estimate import estimate, read_anchor_models, read_costs
 from sctool.profiling.host import profile_on_host
@@ -95,8 +95,8 @@ def profile(
     check_writable(file)
     if place.calibrate:
         refuse_existing(place.calibrate, overwrite=False)
-    device = place.device or _device_of(place.target, target) or (HOST if place.trace else None)
-    if place.target is not None and device is None:
+    device = _device_of(place, target)
+    if device is None and place.target and target.kind != "host":
         findings = _estimate(bundle, target, progress)
     elif device is None:
         findings = _on_host(bundle, settings, records, progress)
@@ -111,7 +111,7 @@ def profile(
         "budget": target.budget.model_dump(exclude_none=True) or None,
         "violations": check_budget(findings.profiles, size, target)
         + (check_estimates(findings.estimates, target) if place.allow_estimates else []),
-        "notes": findings.notes + not_gated(findings.profiles, target, estimated=place.allow_estimates),
+        "notes": findings.notes + not_gated(findings.profiles, target, found=_where(findings, place)),
         "profiles": [item.to_json() for item in findings.profiles],
         "costs": findings.costs,
         "estimates": findings.estimates,
@@ -125,13 +125,19 @@ def profile(
     return file, result
 
 
-def _device_of(named: str | None, target: Target) -> str | None:
-    """Where the target that the caller named is measured; a bundle's own target asks for nothing."""
-    if named is None:
-        return None
-    if target.kind == "host":
-        return HOST
-    return EMULATED if target.emulate else None
+def _where(findings: _Findings, place: Place) -> tuple[str, ...]:
+    """Where figures come from besides measurements, and whether an estimate may decide."""
+    found = (("emulator",) if findings.costs else ()) + (("an estimate",) if findings.estimates else ())
+    return (*found, ALLOWED) if place.allow_estimates else found
+
+
+def _device_of(place: Place, target: Target) -> str | None:
+    """The device to measure on; None: this host's own processes, or nothing where a target that is not here was named."""
+    if place.device:
+        return place.device
+    if place.target and target.emulate:
+        return EMULATED
+    return HOST if place.trace else None
 
 
 def _estimate(bundle: Bundle, target: Target, progress: Progress) -> _Findings:

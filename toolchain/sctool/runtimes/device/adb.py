@@ -70,6 +70,20 @@ def list_attached(adb: str | None = None) -> list[Attached]:
     return [Attached(serial, state.split(";")[0].strip()) for serial, state, *_ in lines]
 
 
+def peek_attached() -> list[Attached]:
+    """`list_attached`, leaving no adb server behind where none was running."""
+    adb = find_adb()
+    port = int(os.environ.get("ANDROID_ADB_SERVER_PORT", "5037"))
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        running = probe.connect_ex(("127.0.0.1", port)) == 0
+    try:
+        return list_attached(adb)
+    finally:
+        if not running:
+            run_process([adb, "kill-server"], timeout_s=COMMAND_TIMEOUT_S)
+
+
 def choose_device(attached: Sequence[Attached], serial: str | None) -> str:
     """The serial of the one device to use: `serial`, or the only one. DeviceError says what is attached otherwise."""
     named = ", ".join(f"{device.serial} ({device.state})" for device in attached) or "none"
