@@ -11,6 +11,7 @@ from torch import nn
 
 from sctool.errors import ExportError
 from sctool.native.costs import CostTable
+from sctool.native.library import BACKEND
 from sctool.quiet import silence
 
 if TYPE_CHECKING:
@@ -29,13 +30,20 @@ class _Wrapped(nn.Module):
         return logits
 
 
-def export_pte(
-    model: nn.Module, example: torch.Tensor, *, max_batch: int, passes: Sequence[Any] = (), first: Sequence[Any] = ()
-) -> bytes:
+def export_pte(model: nn.Module, example: torch.Tensor, *, max_batch: int) -> bytes:
     """The bytes of a .pte whose method `forward` takes [B, ...] like `example` [2, ...], 1 <= B <= max_batch.
 
-    `passes` go over the edge program; then the partitioners `first` choose before XNNPACK's. Raises ExportError where
-    the model cannot be exported.
+    Raises ExportError where the model cannot be exported.
+    """
+    return _lower(model, example, max_batch=max_batch)[0]
+
+
+def _lower(
+    model: nn.Module, example: torch.Tensor, *, max_batch: int, passes: Sequence[Any] = (), first: Sequence[Any] = ()
+) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """The .pte, and (backend, bytes) of each delegate in it.
+
+    `passes` go over the edge program; then the partitioners `first` choose before XNNPACK's.
     """
     try:
         with silence(), torch.no_grad():
@@ -47,7 +55,12 @@ def export_pte(
             lowered = to_edge_transform_and_lower(
                 program, transform_passes=list(passes), partitioner=[*first, XnnpackPartitioner()]
             )
-            return bytes(lowered.to_executorch().buffer)
+            delegates = [
+                (str(part.backend_id), bytes(part.processed_bytes))
+                for part in lowered.exported_program().graph_module.children()
+                if hasattr(part, "processed_bytes")
+            ]
+            return bytes(lowered.to_executorch().buffer), delegates
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
@@ -58,10 +71,14 @@ def export_pte(
 
 @dataclass(frozen=True)
 class SparseProgram:
-    """A .pte, and for each weighted layer which backend takes it and why."""
+    """A .pte; for each weighted layer which backend takes it and why; and the payloads of the sparse runtime in it.
+
+    Where one payload is the whole model, the stand-alone runner runs it too.
+    """
 
     content: bytes
     choices: list[LayerChoice]
+    payloads: list[bytes]
 
 
 def export_sparse_pte(
@@ -77,5 +94,6 @@ def export_sparse_pte(
 
     nonzeros = {f"model.{name}": int(parameter.count_nonzero()) for name, parameter in model.named_parameters()}
     partitioner = SparsePartitioner(nonzeros, costs=costs, max_batch=max_batch, values=values)
-    content = export_pte(model, example, max_batch=max_batch, passes=[free_views_of_sizes], first=[partitioner])
-    return SparseProgram(content, partitioner.choices)
+    content, delegates = _lower(model, example, max_batch=max_batch, passes=[free_views_of_sizes], first=[partitioner])
+    payloads = [payload for backend, payload in delegates if backend == BACKEND]
+    return SparseProgram(content, partitioner.choices, payloads)
