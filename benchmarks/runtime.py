@@ -156,7 +156,7 @@ def measure(
     with silence_native():
         session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         ours, theirs = load_pte(sparse.content), load_pte(pte)
-        loads = [load_seconds(lambda: load_pte(content)) for content in (sparse.content, pte)]
+        loads = load_seconds(lambda: load_pte(sparse.content)), load_seconds(lambda: load_pte(pte))
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(case.batch, *shape, generator=generator)
     feed = {"input": x.numpy()}

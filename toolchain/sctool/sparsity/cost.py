@@ -53,7 +53,7 @@ def measured_costs(model: nn.Module, input_shape: Sequence[int], isa: str) -> di
     costs = {}
     for name, pixels in count_positions(model, input_shape).items():
         layer = layers[name]
-        shape = tuple(layer.weight.shape)  # type: ignore[union-attr, arg-type]
+        shape = tuple(layer.weight.shape)
         kind: LayerKind = "linear" if len(shape) == 2 else "pointwise" if set(shape[2:]) == {1} else "spatial"
         costs[name] = table.nonzero_ns(LayerWork(kind, 1, 1, pixels, int(shape[-1]), 0, 0))
     return costs
