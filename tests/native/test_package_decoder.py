@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.formats.packages import make_ptd
 
 from sctool.errors import ArtifactError
 from sctool.formats.spte import pack, read_spte
+from tests.unit.formats.packages import make_ptd
 
 SOURCES = Path(__file__).resolve().parents[2] / "toolchain" / "sparse_runtime" / "package"
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow")

@@ -21,6 +21,7 @@ from sctool.domain.artifact import Precision
 from sctool.errors import ExportError
 from sctool.formats.pte import read_program
 from sctool.native.costs import CostTable
+from sctool.native.library import BACKEND
 from sctool.quiet import silence
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ CALIBRATION_BATCH = 32
 
 @dataclass(frozen=True)
 class ExecuTorchFiles:
-    """`program`: a .pte; `data`: the .ptd with its weights, empty where the program holds them itself."""
+    """`program`: a .pte; `data`: the .ptd with its weights, empty where the program holds them itself; `delegates`: backend
+    and bytes of each part of the program that one takes."""
 
     program: bytes
     data: bytes
+    delegates: list[tuple[str, bytes]]
 
 
 class _Wrapped(nn.Module):
@@ -113,8 +116,13 @@ def _export(
     edge = to_edge_transform_and_lower(
         program, transform_passes=list(passes), partitioner=[*first, XnnpackPartitioner()]
     )
+    delegates = [
+        (str(part.backend_id), bytes(part.processed_bytes))
+        for part in edge.exported_program().graph_module.children()
+        if hasattr(part, "processed_bytes")
+    ]
     lowered = edge.to_executorch(ExecutorchBackendConfig(external_constants=(lambda node: DATA) if apart else False))
-    return ExecuTorchFiles(bytes(lowered.buffer), bytes(lowered._tensor_data.get(DATA, b"")))
+    return ExecuTorchFiles(bytes(lowered.buffer), bytes(lowered._tensor_data.get(DATA, b"")), delegates)
 
 
 def _quantise(module: Any, calibration: torch.Tensor) -> Any:
@@ -142,10 +150,14 @@ def _batches(records: torch.Tensor) -> Iterator[torch.Tensor]:
 
 @dataclass(frozen=True)
 class SparseProgram:
-    """A .pte, and for each weighted layer which backend takes it and why."""
+    """A .pte; for each weighted layer which backend takes it and why; and the payloads of the sparse runtime in it.
+
+    Where one payload is the whole model, the stand-alone runner runs it too.
+    """
 
     content: bytes
     choices: list[LayerChoice]
+    payloads: list[bytes]
 
 
 def export_sparse_pte(
@@ -162,4 +174,5 @@ def export_sparse_pte(
     nonzeros = {f"model.{name}": int(parameter.count_nonzero()) for name, parameter in model.named_parameters()}
     partitioner = SparsePartitioner(nonzeros, costs=costs, max_batch=max_batch, values=values)
     files = export_pte(model, example, max_batch=max_batch, passes=[free_views_of_sizes], first=[partitioner])
-    return SparseProgram(files.program, partitioner.choices)
+    payloads = [payload for backend, payload in files.delegates if backend == BACKEND]
+    return SparseProgram(files.program, partitioner.choices, payloads)

@@ -46,6 +46,12 @@ def host_isa() -> str:
         return "neon" if platform.machine().lower() in ("arm64", "aarch64") else "avx2"
 
 
+def fma_peak(isa: str | None = None) -> float:
+    """The most multiply-accumulates in a nanosecond that one thread does here, from registers alone; the best of many
+    short runs."""
+    return float(load_library().sctool_sparse_fma_peak(isa.encode() if isa else None))
+
+
 def register_backend(bindings: str) -> None:
     """Give ExecuTorch's runtime, the extension module in the file `bindings`, the backend "SctoolSparse"; once a process.
 
@@ -110,6 +116,12 @@ class PayloadSession:
             raise ArtifactError(f"The sparse runtime cannot run: {self._error.value.decode(errors='replace')}.")
         return outputs
 
+    def time_steps(self) -> list[int]:
+        """The fastest run of every operator since the last call, in nanoseconds; empty the first time: it starts it."""
+        times = (ctypes.c_int64 * 65535)()
+        count = self._library.sctool_sparse_time_steps(self._session, times, len(times))
+        return [int(time) for time in times[:count]]
+
     def __del__(self) -> None:
         if getattr(self, "_session", None):
             self._library.sctool_sparse_free(self._session)
@@ -132,6 +144,8 @@ def _declare(library: ctypes.CDLL) -> None:
         "sctool_sparse_output_floats": ([pointer, ctypes.c_uint32], ctypes.c_uint64),
         "sctool_sparse_max_batch": ([pointer], ctypes.c_uint32),
         "sctool_sparse_weight_bytes": ([pointer], ctypes.c_uint64),
+        "sctool_sparse_time_steps": ([pointer, pointer, ctypes.c_uint32], ctypes.c_uint32),
+        "sctool_sparse_fma_peak": ([text], ctypes.c_double),
         "sctool_sparse_isa": ([pointer], text),
         "sctool_sparse_find_isa": ([text], text),
     }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sctool.native.costs import LayerKind, LayerWork, load_costs
 from sctool.sparsity.device import device_of
 from sctool.sparsity.maskable import MASKABLE_LAYERS
 
@@ -39,3 +40,20 @@ def count_positions(model: nn.Module, input_shape: Sequence[int]) -> dict[str, i
         for handle in hooks:
             handle.remove()
     return counts
+
+
+def measured_costs(model: nn.Module, input_shape: Sequence[int], isa: str) -> dict[str, float]:
+    """Weight name -> nanoseconds that one more of its non-zeros takes in the sparse runtime, by the table of `isa`.
+
+    As count_positions, but a non-zero of a layer with few output pixels costs more than its share of them: its weight is
+    read for little work. KeyError where there is no table of `isa`.
+    """
+    table = load_costs(isa)
+    layers = {f"{prefix}.weight" if prefix else "weight": layer for prefix, layer in model.named_modules()}
+    costs = {}
+    for name, pixels in count_positions(model, input_shape).items():
+        layer = layers[name]
+        shape = tuple(layer.weight.shape)
+        kind: LayerKind = "linear" if len(shape) == 2 else "pointwise" if set(shape[2:]) == {1} else "spatial"
+        costs[name] = table.nonzero_ns(LayerWork(kind, 1, 1, pixels, int(shape[-1]), 0, 0))
+    return costs

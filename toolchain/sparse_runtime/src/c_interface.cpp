@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <exception>
 
@@ -80,6 +80,24 @@ uint32_t sctool_sparse_time_steps(sctool_session* session, int64_t* ns, uint32_t
   for (std::size_t i = 0; i < times.size() && i < count; ++i) ns[i] = times[i];
   session->session.time_steps();
   return static_cast<uint32_t>(session->session.program().ops.size());
+}
+
+double sctool_sparse_fma_peak(const char* isa) {
+  const sctool::Kernels* kernels = sctool::find_kernels(isa);
+  if (kernels == nullptr) return 0.0;
+  using Clock = std::chrono::steady_clock;
+  double best = 0.0;
+  volatile float kept = 0.0f;
+  for (int run = 0; run < 200; ++run) {
+    float out = 0.0f;
+    const Clock::time_point begin = Clock::now();
+    const double macs = static_cast<double>(kernels->spin(20000, &out));
+    const double ns = std::chrono::duration<double, std::nano>(Clock::now() - begin).count();
+    kept = out;
+    if (ns > 0.0 && macs / ns > best) best = macs / ns;
+  }
+  (void)kept;
+  return best;
 }
 
 const char* sctool_sparse_isa(const sctool_session* session) { return session->session.kernels().name; }

@@ -11,6 +11,7 @@ constexpr std::uint32_t kVersion = 1;
 constexpr std::uint64_t kMostElements = std::uint64_t{1} << 26;  // of one value
 constexpr std::uint64_t kMostWeights = std::uint64_t{1} << 31;
 constexpr std::uint64_t kMostInAll = std::uint64_t{1} << 28;  // floats of all values together
+constexpr std::uint64_t kMostExpanded = std::uint64_t{1} << 28;
 constexpr std::uint32_t kMostSide = 16384, kMostChannels = 65534, kMostKernel = 31, kMostStride = 8;
 
 [[noreturn]] void refuse(const std::string& what) { throw PayloadError("payload: " + what); }
@@ -150,11 +151,24 @@ std::vector<float> read_values(Reader& reader, const Matrix& matrix, std::uint64
   return values;
 }
 
-Matrix read_matrix(Reader& reader) {
+// How a matrix is stored, and how it runs.
+enum class MatrixKind : std::uint8_t { kDense = 0, kSparse = 1, kSparseRunDense = 2 };
+
+// The dense form of a matrix that is stored sparse.
+void expand(Matrix& matrix) {
+  std::vector<float> dense(std::size_t{matrix.rows} * matrix.columns, 0.0f);
+  for (std::size_t i = 0; i < matrix.positions.size(); ++i) dense[matrix.positions[i]] = matrix.values[i];
+  matrix.values = std::move(dense);
+  matrix.positions = {};
+  matrix.sparse = false;
+}
+
+// `room`: floats that matrices of the program may still be expanded to beyond what they are stored as.
+Matrix read_matrix(Reader& reader, std::uint64_t& room) {
   Matrix matrix;
-  const std::uint8_t sparse = reader.number<std::uint8_t>();
-  require(sparse <= 1, "a matrix is neither dense nor sparse");
-  matrix.sparse = sparse == 1;
+  const auto kind = static_cast<MatrixKind>(reader.number<std::uint8_t>());
+  require(kind <= MatrixKind::kSparseRunDense, "a matrix is neither dense nor sparse");
+  matrix.sparse = kind != MatrixKind::kDense;
   matrix.rows = reader.number<std::uint32_t>();
   matrix.columns = reader.number<std::uint32_t>();
   require(matrix.rows >= 1 && matrix.columns >= 1, "a matrix without elements");
@@ -170,7 +184,12 @@ Matrix read_matrix(Reader& reader) {
     const std::uint8_t* stream = reader.take(bytes);
     matrix.positions = read_positions(stream, bytes, static_cast<std::uint32_t>(count), size, k);
   }
+  if (kind == MatrixKind::kSparseRunDense) {
+    require(size <= room, "matrices of more than 2^28 elements to expand");
+    room -= size;
+  }
   matrix.values = read_values(reader, matrix, count);
+  if (kind == MatrixKind::kSparseRunDense) expand(matrix);
   return matrix;
 }
 
@@ -325,7 +344,7 @@ class ProgramReader {
     require(in.channels <= kMostChannels && out.channels <= kMostChannels, "a convolution of over 65534 channels");
     require(op.groups >= 1 && in.channels % op.groups == 0 && out.channels % op.groups == 0,
             "groups that do not divide the channels");
-    op.weights = read_matrix(reader_);
+    op.weights = read_matrix(reader_, room_);
     const std::uint64_t taps = std::uint64_t{in.channels} / op.groups * op.window.height * op.window.width;
     require(op.weights.rows == out.channels && op.weights.columns == taps, "weights of a wrong shape");
     require(!op.weights.sparse || op.groups == 1, "sparse weights in groups");
@@ -334,7 +353,7 @@ class ProgramReader {
 
   void read_linear(Op& op, const Shape& in, const Shape& out) {
     require(!in.spatial && !out.spatial, "a linear layer over an image");
-    op.weights = read_matrix(reader_);
+    op.weights = read_matrix(reader_, room_);
     require(op.weights.rows == out.channels && op.weights.columns == in.channels, "weights of a wrong shape");
     require(op.weights.columns <= kMostChannels, "a linear layer of over 65534 inputs");
     read_bias(op, out.channels);
@@ -358,6 +377,7 @@ class ProgramReader {
   }
 
   Reader reader_;
+  std::uint64_t room_ = kMostExpanded;
   Program program_;
   std::vector<bool> known_;
 };

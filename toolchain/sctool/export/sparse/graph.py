@@ -36,6 +36,14 @@ class ValueKind(IntEnum):
     INT8 = 2
 
 
+class Storage(IntEnum):
+    """How a matrix is stored, and whether its zeros take part when it runs."""
+
+    DENSE = 0
+    SPARSE = 1
+    SPARSE_RUN_DENSE = 2
+
+
 @dataclass(frozen=True)
 class Window:
     """A kernel that slides: sides, one stride for both directions, padding before and after."""
@@ -62,7 +70,7 @@ class Operator:
     residual: int | None = None
     weights: NDArray[np.float32] | None = None
     bias: NDArray[np.float32] | None = None
-    sparse: bool = False
+    storage: Storage = Storage.DENSE
     values: ValueKind = ValueKind.FLOAT32
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import fx
 
-from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, ValueKind, Window
+from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
 
 LIMITS = {"channels": 65534, "side": 16384, "kernel": 31, "stride": 8, "tile": 65535}
 """Of the runtime: what is larger stays with another backend."""
+DENSE_FROM = 0.95
+"""The density from which positions cost more than the zeros that they leave out."""
 Constant = Callable[[fx.Node], torch.Tensor | None]
 
 
@@ -100,6 +102,13 @@ def flattens(node: fx.Node) -> bool:
     return before is not None and after is not None and len(before) == 3 and len(after) == 1 and (
         int(np.prod(before)) == after[0]
     )  # fmt: skip
+
+
+def _storage(matrix: np.ndarray[Any, np.dtype[np.float32]], *, run_sparse: bool) -> Storage:
+    """A matrix that runs dense is stored sparse all the same where that is smaller."""
+    if run_sparse:
+        return Storage.SPARSE
+    return Storage.SPARSE_RUN_DENSE if np.count_nonzero(matrix) < DENSE_FROM * matrix.size else Storage.DENSE
 
 
 def lower(nodes: fx.Graph, constant: Constant, max_batch: int, sparse: Callable[[fx.Node], bool],
@@ -201,7 +210,7 @@ class _Lowering:
                 window=convolution_window(node) if kind is Kind.CONVOLUTION else None,
                 groups=int(node.args[8]) if kind is Kind.CONVOLUTION else 1,  # type: ignore[arg-type]
                 residual=residual, weights=matrix.reshape(len(matrix), -1), bias=shift,
-                sparse=self._sparse(node), values=self._values,
+                storage=_storage(matrix, run_sparse=self._sparse(node)), values=self._values,
             )
         )  # fmt: skip
 

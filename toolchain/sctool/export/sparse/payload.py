@@ -7,7 +7,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from sctool.export.sparse.graph import Graph, Kind, Operator, ValueKind, Window
+from sctool.export.sparse.graph import Graph, Kind, Operator, Storage, ValueKind, Window
 from sctool.export.sparse.rice import choose_k, encode_positions
 
 MAGIC, VERSION = b"SCSP", 1
@@ -38,7 +38,7 @@ def _operator(operator: Operator) -> bytes:
     if operator.kind in (Kind.CONVOLUTION, Kind.LINEAR):
         if operator.weights is None:
             raise ValueError(f"{operator.kind.name} without weights")
-        parts += [_matrix(operator.weights, sparse=operator.sparse, kind=operator.values), _bias(operator.bias)]
+        parts += [_matrix(operator.weights, operator.storage, operator.values), _bias(operator.bias)]
     if operator.kind in (Kind.MAX_POOL, Kind.AVERAGE_POOL):
         parts.append(_window(operator.window))
     return b"".join(parts)
@@ -53,9 +53,10 @@ def _window(window: Window | None) -> bytes:
     )  # fmt: skip
 
 
-def _matrix(matrix: NDArray[np.float32], *, sparse: bool, kind: ValueKind) -> bytes:
+def _matrix(matrix: NDArray[np.float32], storage: Storage, kind: ValueKind) -> bytes:
     rows, columns = matrix.shape
-    head = struct.pack("<BII", int(sparse), rows, columns)
+    sparse = storage is not Storage.DENSE
+    head = struct.pack("<BII", storage, rows, columns)
     flat = np.ascontiguousarray(matrix, dtype="<f4").reshape(-1)
     positions = np.flatnonzero(flat) if sparse else np.arange(flat.size)
     if sparse:

@@ -609,9 +609,23 @@ float sum(const float* in, std::size_t count) {
   return result;
 }
 
+std::uint64_t spin(std::uint32_t rounds, float* out) {
+  constexpr int kChains = 12;
+  Vector chains[kChains];
+  SCTOOL_UNROLL for (int c = 0; c < kChains; ++c) chains[c] = splat(static_cast<float>(c));
+  const Vector factor = splat(0.999f);
+  for (std::uint32_t r = 0; r < rounds; ++r) {
+    SCTOOL_UNROLL for (int c = 0; c < kChains; ++c) chains[c] = chains[c] * factor + factor;
+  }
+  Vector all = {};
+  SCTOOL_UNROLL for (int c = 0; c < kChains; ++c) all += chains[c];
+  *out = total(all);
+  return static_cast<std::uint64_t>(rounds) * kChains * kWidth;
+}
+
 constexpr Kernels kTable = {
     SCTOOL_NAME, kWidth, kAccumulators, sparse_tile,    dense_tile, depthwise_tile, pack_planes, pack_taps,
-    split_phases, depthwise_shifted, depthwise_three, transpose, copy, sliced_rows, sliced_columns, dense_rows, add, activate, sum,
+    split_phases, depthwise_shifted, depthwise_three, transpose, copy, sliced_rows, sliced_columns, dense_rows, add, activate, sum, spin,
 };
 
 }  // namespace

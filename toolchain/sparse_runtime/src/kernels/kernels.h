@@ -192,6 +192,8 @@ struct Kernels {
   void (*add)(const float* a, const float* b, float* out, std::size_t count, Activation activation);
   void (*activate)(const float* in, float* out, std::size_t count, Activation activation);
   float (*sum)(const float* in, std::size_t count);
+  // `rounds` of multiply-adds on registers alone; returns their number.
+  std::uint64_t (*spin)(std::uint32_t rounds, float* out);
 };
 
 const Kernels& portable_kernels();

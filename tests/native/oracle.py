@@ -1,0 +1,117 @@
+"""Random graphs, and what PyTorch answers for them in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
+
+Array = NDArray[np.float32]
+ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    Activation.NONE: lambda x: x,
+    Activation.RELU: torch.relu,
+    Activation.RELU6: lambda x: x.clamp(0, 6),
+    Activation.HARD_SWISH: functional.hardswish,
+}
+
+
+def draw(rng: np.random.Generator, shape: tuple[int, ...], density: float = 1.0) -> Array:
+    """Normal numbers, all but a share `density` of them zero."""
+    values = rng.standard_normal(shape).astype(np.float32)
+    values[rng.random(shape) >= density] = 0.0
+    return values
+
+
+def convolution(
+    rng: np.random.Generator, channels: int, out: int, height: int, width: int, window: Window, groups: int = 1,
+    density: float = 1.0, storage: Storage = Storage.DENSE, activation: Activation = Activation.NONE,
+    residual: bool = False, values: ValueKind = ValueKind.FLOAT32,
+) -> Graph:  # fmt: skip
+    """A graph of one convolution; input 0, and input 1 where there is a residual."""
+    graph = Graph(8)
+    x = graph.add_value((channels, height, width))
+    y_shape = (
+        out,
+        (height + window.pad_top + window.pad_bottom - window.height) // window.stride + 1,
+        (width + window.pad_left + window.pad_right - window.width) // window.stride + 1,
+    )
+    graph.inputs = [x]
+    added = graph.add_value(y_shape) if residual else None
+    if added is not None:
+        graph.inputs.append(added)
+    graph.outputs = [graph.add_value(y_shape)]
+    weights = draw(rng, (out, channels // groups * window.height * window.width), density)
+    graph.operators.append(
+        Operator(
+            Kind.CONVOLUTION, (x,), graph.outputs[0], activation, window, groups, added, weights, draw(rng, (out,)),
+            storage, values,
+        )
+    )  # fmt: skip
+    return graph
+
+
+def mlp(rng: np.random.Generator, widths: list[int], density: float, storage: Storage) -> Graph:
+    """Linear layers with ReLU between them."""
+    graph = Graph(512)
+    value = graph.add_value((widths[0],))
+    graph.inputs = [value]
+    for before, after in zip(widths, widths[1:], strict=False):
+        made = graph.add_value((after,))
+        weights, bias = draw(rng, (after, before), density), draw(rng, (after,))
+        graph.operators.append(
+            Operator(Kind.LINEAR, (value,), made, Activation.RELU, weights=weights, bias=bias, storage=storage)
+        )
+        value = made
+    graph.outputs = [value]
+    return graph
+
+
+def answer(graph: Graph, inputs: list[Array]) -> list[NDArray[np.float64]]:
+    """The outputs [B, elements] in float64."""
+    values = {number: torch.from_numpy(x).double() for number, x in zip(graph.inputs, inputs, strict=True)}
+    for operator in graph.operators:
+        values[operator.output] = _apply(operator, values)
+    return [values[number].flatten(1).numpy() for number in graph.outputs]
+
+
+def _apply(operator: Operator, values: dict[int, torch.Tensor]) -> torch.Tensor:
+    x = values[operator.inputs[0]]
+    window = operator.window
+    if operator.kind in (Kind.CONVOLUTION, Kind.LINEAR):
+        assert operator.weights is not None
+        weights = torch.from_numpy(operator.weights).double()
+        bias = None if operator.bias is None else torch.from_numpy(operator.bias).double()
+        if operator.kind is Kind.LINEAR:
+            y = functional.linear(x, weights, bias)
+        else:
+            assert window is not None
+            padded = functional.pad(x, (window.pad_left, window.pad_right, window.pad_top, window.pad_bottom))
+            kernel = weights.view(len(weights), -1, window.height, window.width)
+            y = functional.conv2d(padded, kernel, bias, stride=window.stride, groups=operator.groups)
+            if operator.residual is not None:
+                y = y + values[operator.residual]
+    elif operator.kind is Kind.ADD:
+        y = x + values[operator.inputs[1]]
+    elif operator.kind is Kind.GLOBAL_MEAN:
+        y = x.mean((2, 3))
+    elif operator.kind is Kind.CONCAT:
+        y = torch.cat([values[number] for number in operator.inputs], 1)
+    elif operator.kind is Kind.FLATTEN:
+        y = x.flatten(1)
+    elif operator.kind in (Kind.MAX_POOL, Kind.AVERAGE_POOL):
+        assert window is not None
+        pool = functional.max_pool2d if operator.kind is Kind.MAX_POOL else functional.avg_pool2d
+        y = pool(x, (window.height, window.width), window.stride, (window.pad_top, window.pad_left))
+    else:
+        y = x
+    return ACTIVATIONS[operator.activation](y)
+
+
+def relative_error(found: Array, expected: NDArray[np.float64]) -> float:
+    """The largest difference as a share of the largest answer."""
+    return float(np.abs(found - expected).max(initial=0) / max(1.0, np.abs(expected).max(initial=0)))

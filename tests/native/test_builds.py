@@ -1,0 +1,133 @@
+"""Other builds of the same sources: sanitizers, the fuzzer, Arm under emulation, the stand-alone runner."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sctool.export.sparse.graph import Activation, Graph, Storage, Window
+from sctool.export.sparse.payload import write_payload
+from tests.native.conftest import SOURCES, Builder, need, run_payload
+from tests.native.oracle import answer, convolution, draw, mlp, relative_error
+
+pytestmark = pytest.mark.slow
+THREADS = """
+#include <thread>
+#include <vector>
+#include "sctool_sparse.h"
+#include <cstdio>
+#include <cstdlib>
+int main(int, char** words) {
+  std::FILE* file = std::fopen(words[1], "rb");
+  std::vector<unsigned char> bytes(1 << 20);
+  bytes.resize(std::fread(bytes.data(), 1, bytes.size(), file));
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      char error[100];
+      sctool_session* session = sctool_sparse_load(bytes.data(), bytes.size(), nullptr, error, sizeof error);
+      std::vector<float> x(sctool_sparse_input_floats(session, 0), 1.0f), y(sctool_sparse_output_floats(session, 0));
+      const float* in[] = {x.data()};
+      float* out[] = {y.data()};
+      for (int i = 0; i < 50; ++i) if (sctool_sparse_run(session, 1, in, out, error, sizeof error)) std::abort();
+      sctool_sparse_free(session);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+"""
+
+
+def cases() -> dict[str, Graph]:
+    rng = np.random.default_rng(0)
+    three = Window(3, 3, 1, 1, 1, 1, 1)
+    return {
+        "sparse": convolution(
+            rng, 20, 30, 8, 8, three, density=0.1, storage=Storage.SPARSE, activation=Activation.RELU
+        ),
+        "wide": convolution(rng, 5, 30, 13, 17, three, density=0.1, storage=Storage.SPARSE),
+        "halved": convolution(rng, 9, 7, 12, 12, Window(3, 3, 2, 1, 1, 1, 1), density=0.3, storage=Storage.SPARSE),
+        "pointwise": convolution(rng, 40, 30, 6, 6, Window(1, 1), density=0.2, storage=Storage.SPARSE),
+        "dense": convolution(rng, 6, 21, 4, 4, three),
+        "depthwise": convolution(rng, 6, 6, 12, 12, three, groups=6, activation=Activation.HARD_SWISH),
+        "mlp": mlp(rng, [50, 40, 7], 0.1, Storage.SPARSE),
+    }
+
+
+def hold_against_oracle(command: list[str], folder: Path) -> None:
+    for graph in cases().values():
+        for batch in (1, 5):
+            x = draw(np.random.default_rng(1), (batch, *graph.shapes[0]))
+            written = run_payload(command, write_payload(graph), x.tobytes(), batch, folder)
+            found = np.frombuffer(written, np.float32).reshape(batch, -1)
+            assert relative_error(found, answer(graph, [x])[0]) <= 1e-5
+
+
+def test_address_and_undefined_behaviour_sanitizers(builder: Builder, tmp_path: Path) -> None:
+    folder = builder("asan", "-DSCTOOL_SANITIZE=address,undefined")
+    hold_against_oracle([str(folder / "sctool_runner")], tmp_path)
+
+
+def test_thread_sanitizer_finds_no_race_between_sessions(builder: Builder, tmp_path: Path) -> None:
+    folder = builder("tsan", "-DSCTOOL_SANITIZE=thread", "-DSCTOOL_RUNNER=OFF")
+    (tmp_path / "threads.cpp").write_text(THREADS)
+    (tmp_path / "p.scsp").write_bytes(write_payload(cases()["sparse"]))
+    compiled = subprocess.run(
+        ["c++", "-std=c++17", "-fsanitize=thread", "-I", SOURCES / "include", tmp_path / "threads.cpp",
+         folder / "libsctool_core.a", "-pthread", "-o", tmp_path / "threads"], capture_output=True, text=True,
+    )  # fmt: skip
+    assert compiled.returncode == 0, compiled.stderr[-2000:]
+    done = subprocess.run([tmp_path / "threads", tmp_path / "p.scsp"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_fuzzer_finds_nothing_in_its_seeds_and_a_few_seconds(builder: Builder, tmp_path: Path) -> None:
+    need("clang++")
+    folder = builder(
+        "fuzz", "-DSCTOOL_SANITIZE=address,undefined", "-DSCTOOL_FUZZER=ON", "-DSCTOOL_RUNNER=OFF",
+        "-DCMAKE_CXX_COMPILER=clang++",
+    )  # fmt: skip
+    seeds = SOURCES / "fuzz" / "corpus"
+    assert len(list(seeds.iterdir())) >= 5
+    done = subprocess.run(
+        [folder / "sctool_fuzz", tmp_path, seeds, "-max_total_time=5", "-rss_limit_mb=4096", "-seed=1"],
+        capture_output=True, text=True, timeout=300, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_on_arm_under_emulation(builder: Builder, tmp_path: Path) -> None:
+    need("aarch64-linux-gnu-g++", "qemu-aarch64")
+    folder = builder("arm", "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+                     "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++")  # fmt: skip
+    command = ["qemu-aarch64", str(folder / "sctool_runner"), "--isa", "neon"]
+    hold_against_oracle(command, tmp_path)
+
+
+def test_the_runner_reports_one_json_line(builder: Builder, tmp_path: Path) -> None:
+    runner = builder("plain") / "sctool_runner"
+    (tmp_path / "p.scsp").write_bytes(write_payload(cases()["mlp"]))
+    command = [runner, "--payload", tmp_path / "p.scsp", "--cpu", "0", "--iterations", "5", "--steps", "yes"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    record = json.loads(done.stdout)
+    assert len(record["samples_ns"]) == 5 and len(record["step_ns"]) == 2
+    assert record["affinity"] == "0" and record["isa"] in ("portable", "neon") and record["load_ns"] > 0
+    assert record["vm_hwm_kib"] > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (["--payload"], 2, "needs a value"),
+        (["--batch", "0"], 2, "goes from 1"),
+        (["--payload", "absent"], 1, "cannot read absent"),
+        (["--payload", "/dev/null"], 1, "ends 4 bytes early"),
+    ],
+)
+def test_the_runner_says_what_is_wrong(builder: Builder, words: list[str], code: int, reason: str) -> None:
+    done = subprocess.run([builder("plain") / "sctool_runner", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "") and reason in done.stderr
