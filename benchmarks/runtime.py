@@ -106,7 +106,7 @@ def make_dense(name: str) -> tuple[nn.Module, bytes, bytes]:
     model = fold_batch_norm(build())[0]
     example = torch.zeros(2, *shape)
     onnx = serialise_onnx(export_onnx(model, example, max_batch=MAX_BATCH))
-    return model, onnx, export_pte(model, example, max_batch=MAX_BATCH)
+    return model, onnx, export_pte(model, example, max_batch=MAX_BATCH).program
 
 
 def load_seconds(load: Call) -> float:

@@ -82,7 +82,7 @@ def least_ns(call: Callable[[], object]) -> float:
 def xnnpack_ns(layer: nn.Module, shape: tuple[int, ...]) -> float:
     with silence():
         from executorch.extension.pybindings import _portable_lib as bindings
-    content = export_pte(layer.eval(), torch.zeros(2, *shape), max_batch=4)
+    content = export_pte(layer.eval(), torch.zeros(2, *shape), max_batch=4).program
     with silence_native():
         bindings._unsafe_reset_threadpool(1)
         module = bindings._load_for_executorch_from_buffer(content)

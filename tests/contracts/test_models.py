@@ -225,7 +225,7 @@ def test_executorch_answers_as_eager(name: str, tmp_path: Path) -> None:
     expected = EagerSession(pruned(name)).run(x)
     folded, _ = fold_batch_norm(pruned(name))
     path = tmp_path / "model.pte"
-    path.write_bytes(export_pte(folded, records(name, 2), max_batch=4))
+    path.write_bytes(export_pte(folded, records(name, 2), max_batch=4).program)
     session = open_session(path)
     np.testing.assert_allclose(session.run(x), expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(session.run(x[:1]), expected[:1], rtol=1e-4, atol=1e-4)
