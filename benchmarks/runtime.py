@@ -25,11 +25,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from sctool.export.fold import fold_batch_norm
 from torch import nn
 
 from sctool.export.executorch import SparseProgram, export_pte, export_sparse_pte
 from sctool.export.onnx import export_onnx, serialise_onnx
+from sctool.export.passes.batch_norm import fold_batch_norm
 from sctool.models.mobilenet import MobileNetV2
 from sctool.models.resnet import ResNet18
 from sctool.models.tabular import Mlp

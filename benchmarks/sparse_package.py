@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import zstandard
-from sctool.export.fold import fold_batch_norm
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sctool.domain.artifact import Precision
 from sctool.export.executorch import export_pte
+from sctool.export.passes.batch_norm import fold_batch_norm
 from sctool.formats.pte import read_program
 from sctool.formats.spte import pack, read_spte
 from sctool.models.build import build_model

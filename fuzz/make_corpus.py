@@ -10,7 +10,8 @@ from torch import nn
 
 from sctool.domain.config import validate_config
 from sctool.export.executorch import export_pte
-from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
+from sctool.export.onnx import export_onnx, serialise_onnx
+from sctool.export.sparsify import sparsify_onnx
 from sctool.formats.spte import pack
 from sctool.workflows.compress import compress
 from sctool.workflows.export import export
@@ -41,7 +42,7 @@ def main() -> None:
     dense = export_onnx(model, example, max_batch=4)
     files["onnx"] = {
         "dense.onnx": serialise_onnx(dense),
-        "sparse.onnx": serialise_onnx(sparsify_onnx(dense, "auto")[0]),
+        "sparse.onnx": serialise_onnx(sparsify_onnx(dense, "auto").proto),
     }
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"

@@ -17,7 +17,7 @@ from sctool.errors import ArtifactError
 from sctool.export import count_constants
 from sctool.export.inspect_onnx import inspect_onnx
 from sctool.export.inspection import Inspection, count_nonzeros
-from sctool.export.onnx import sparsify_onnx
+from sctool.export.sparsify import sparsify_onnx
 from sctool.formats.spte import is_spte
 from sctool.workflows.inspect import inspect_path
 
@@ -53,7 +53,8 @@ def only_layer(found: Inspection) -> tuple[str, int | None, float | None, str, s
 def test_our_sparse_storage_is_recognised(tmp_path: Path, codec: str) -> None:
     weight = make_weight()
     dense = write_model(tmp_path / "dense.onnx", [], [numpy_helper.from_array(weight, "w")])
-    sparse, records = sparsify_onnx(onnx.load(dense), codec)
+    packed = sparsify_onnx(onnx.load(dense), codec)
+    sparse, records = packed.proto, packed.layers
     (tmp_path / "sparse.onnx").write_bytes(sparse.SerializeToString())
     nnz = int(np.count_nonzero(weight))
     before, after = inspect_onnx(dense), inspect_onnx(tmp_path / "sparse.onnx")

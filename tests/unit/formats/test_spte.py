@@ -78,7 +78,8 @@ def test_a_package_gives_back_program_and_data(contents: list[bytes], program: b
     package = read_spte(packed, "here")
     assert bytes(package.program) == program and package.unpack_data() == data
     assert packed == pack(program, data)
-    assert [block.key for block in package.blocks] == [block.key for block in read_ptd(data, "here").blocks]
+    once = {block.offset: block.key for block in read_ptd(data, "here").blocks}  # empty blocks share their place
+    assert [block.key for block in package.blocks] == list(once.values())
 
 
 def make_package() -> bytes:

@@ -17,7 +17,8 @@ from sctool.domain.measurement import LatencyProfile
 from sctool.domain.target import Target, load_target, read_target
 from sctool.domain.work import Work
 from sctool.errors import ArtifactError, ConfigError, DeviceError
-from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
+from sctool.export.onnx import export_onnx, serialise_onnx
+from sctool.export.sparsify import sparsify_onnx
 from sctool.profiling.budget import ALLOWED, check_estimates, not_gated
 from sctool.profiling.calibration import to_target
 from sctool.profiling.estimate import (
@@ -59,7 +60,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     dense = export_onnx(model, torch.rand(2, 3, 16, 16), max_batch=64)
     files = {"dense": folder / "dense.onnx", "sparse": folder / "sparse.onnx"}
     files["dense"].write_bytes(serialise_onnx(dense))
-    files["sparse"].write_bytes(serialise_onnx(sparsify_onnx(dense, "gap8")[0]))
+    files["sparse"].write_bytes(serialise_onnx(sparsify_onnx(dense, "gap8").proto))
     return files
 
 

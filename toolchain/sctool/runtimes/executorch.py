@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sctool.errors import ArtifactError
 from sctool.formats.damage import reading
+from sctool.formats.ptd import read_ptd
 from sctool.formats.pte import is_pte, read_program
 from sctool.formats.spte import KIND, is_spte, read_spte
 from sctool.native.library import BACKEND, register_backend
@@ -97,7 +98,7 @@ def _unpack(content: bytes, path: Path) -> tuple[bytes, bytes | None]:
         package = read_spte(content, str(path))
         with reading(str(path), KIND):
             program, data = bytes(package.program), package.unpack_data()
-        there = {block.key for block in package.blocks}
+        there = {block.key for block in read_ptd(data, str(path)).blocks}
     if not is_pte(program):
         raise ArtifactError(f"{path} is not an ExecuTorch program.", hint="Export the run again.")
     missing = [key for key in read_program(program, str(path)).missing if key not in there]
