@@ -1,4 +1,4 @@
-# make demo | test | check | quick | bench | bench-tradeoff | wheel | clean
+# make demo | test | check | quick | bench | bench-tradeoff | fuzz | wheel | clean
 # PYTHON: the interpreter that .venv is made from (3.11 to 3.13).
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do "$$p" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo "$$p"; break; }; done)
 VENV := .venv
@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check quick wheel clean bench bench-tradeoff
+.PHONY: demo test check quick wheel clean bench bench-tradeoff fuzz
 
 demo: $(VENV)/.installed
 	$(BIN)/sctool run examples/digits.toml --overwrite
@@ -27,9 +27,15 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/storage.py
+	$(BIN)/python benchmarks/sparse_package.py
 	$(BIN)/python benchmarks/sparse_training.py
 	$(BIN)/python benchmarks/search_cost.py
 	$(BIN)/python benchmarks/shadow_models.py
+
+# Ten minutes of fuzzing over all that reads a user's file.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python fuzz/fuzz_readers.py
 
 bench-tradeoff: $(VENV)/.installed
 	$(BIN)/sctool bench tradeoff benchmarks/studies/reduced.toml --jobs 2 --output runs/bench-tradeoff

@@ -12,6 +12,7 @@ from sctool.cli.example import example
 from sctool.cli.guard import guarded
 from sctool.cli.options import AsJson, Debug, Overwrite, Quiet
 from sctool.cli.output import Output
+from sctool.errors import ConfigError
 
 
 @example("sctool init", "sctool init my.toml", "sctool init --schema > sctool.schema.json")
@@ -76,15 +77,23 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False) 
 @example("sctool inspect model.onnx", "sctool inspect runs/digits/bundles/android --json", "sctool inspect model.spte")
 @guarded
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A .onnx, .pte, .ptd or .spte, or a bundle.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A .onnx, .pte, .ptd or .spte, or a bundle.")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of manifest.json instead.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Say what a model file holds: inputs, density by layer, codec, bytes, and what runtimes do with the zeros."""
     from sctool.cli.render_inspection import draw_inspection
-    from sctool.workflows.inspect import inspect_path
+    from sctool.workflows.inspect import inspect_path, manifest_schema
 
+    if schema:
+        typer.echo(json.dumps(manifest_schema(), indent=2))
+        return
+    if path is None:
+        raise ConfigError("inspect needs a file or a bundle.", hint="sctool inspect model.onnx")
     sink = Output(as_json=as_json, quiet=quiet)
     found = inspect_path(path).to_json()
     sink.result(found, lambda out: draw_inspection(out, found))

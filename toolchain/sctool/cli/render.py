@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sctool.cli.output import Output
-from sctool.domain.wording import FILE_LABELS, say_bytes, say_interval, say_percent
+from sctool.domain.wording import FILE_LABELS, say_bytes, say_interval, say_percent, strongest_attack
 
 
 def _stack_interval(interval: dict[str, float] | None) -> str:
@@ -104,6 +104,8 @@ def _draw_passes(output: Output, passes: list[dict[str, Any]]) -> None:
 
 MOST_FAILURES = 6
 SHADOW_WAYS = {"masks": "at the model's own masks", "search": "a SafeCompress run each"}
+MANY_MODELS = 5
+"""From here on each model is a row, with its strongest attack alone."""
 MANY_ATTACKS = 8
 """From here on the table gives each attack's AUC alone; the record has the rest."""
 WORST: list[tuple[str, Callable[[dict[str, Any]], dict[str, float] | None]]] = [
@@ -112,12 +114,23 @@ WORST: list[tuple[str, Callable[[dict[str, Any]], dict[str, float] | None]]] = [
 ]
 
 
+def _stack_name(name: str, *, many: bool) -> str:
+    """The runtime under the file's name; without it where there are too many columns for that."""
+    file, _, runtime = name.partition(" (")
+    if not runtime:
+        return name
+    return file if many and "." in file else f"{file}\n({runtime}"
+
+
 def _value(interval: dict[str, float] | None) -> float:
     return interval["value"] if interval else 0.0
 
 
 def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None:
     columns = verification["columns"]
+    if len(columns) > MANY_MODELS:
+        _draw_models(output, verification)
+        return _draw_verdict(output, verification, file)
     rows = [["test accuracy", *(say_percent(column["test_accuracy"]) for column in columns)]]
     names = list(dict.fromkeys(attack["attack"] for column in columns for attack in column["attacks"]))
     found = [{attack["attack"]: attack for attack in column["attacks"]} for column in columns]
@@ -141,10 +154,31 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
         f"Attacks on {blind['members']} members and {blind['non_members']} non-members that no search has seen",
         [
             "AUC, with 95 % intervals" if len(names) > MANY_ATTACKS else "with 95 % intervals",
-            *(column["name"].replace(" (", "\n(") for column in columns)], rows,
+            *(_stack_name(column["name"], many=len(columns) > 4) for column in columns)], rows,
     )  # fmt: skip
+    _draw_verdict(output, verification, file)
+
+
+def _draw_models(output: Output, verification: dict[str, Any]) -> None:
+    rows = []
+    for column in verification["columns"]:
+        worst = strongest_attack(column["attacks"])
+        rows.append([
+            _stack_name(column["name"], many=True), say_percent(column["test_accuracy"]), worst["attack"].replace("_", " "),
+            _stack_interval(worst["auc"]), _stack_interval(worst["balanced_accuracy"]),
+            _stack_interval(worst["tpr_at_fpr"]["0.01"]),
+        ])  # fmt: skip
+    blind = verification["blind_baseline"]
+    output.table(
+        f"The strongest attack on {blind['members']} members and {blind['non_members']} non-members, 95 % intervals",
+        ["model", "test accuracy", "attack", "AUC", "attack accuracy", "TPR at 1 % FPR"], rows,
+    )  # fmt: skip
+
+
+def _draw_verdict(output: Output, verification: dict[str, Any], file: str) -> None:
+    columns, gates = verification["columns"], verification["gates"]
+    blind = verification["blind_baseline"]
     output.line(f"blind baseline, which sees no model: AUC {say_interval(blind['auc'])}")
-    gates = verification["gates"]
     output.line(
         f"gates: attack accuracy {gates['max_attack_accuracy']:g}, AUC {gates['max_auc']:g}, "
         f"TPR at 1 % FPR {gates['max_tpr_at_1pct_fpr']:g}"

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.backends import nnpack
 
 from sctool.domain.artifact import Precision
 from sctool.errors import ExportError
+from sctool.formats.pte import read_program
 from sctool.quiet import silence
 
 DATA = "weights"
@@ -58,14 +61,29 @@ def export_pte(
         raise ExportError("int8 needs records for its ranges; the split part `quantisation` has none.",
                           hint="Give it a share: --set data.split.quantisation=0.02.")  # fmt: skip
     try:
-        with silence(), torch.no_grad():
-            return _export(model, example, max_batch, precision, calibration, apart)
+        with silence(), torch.no_grad(), _plain_convolutions():
+            files = _export(model, example, max_batch, precision, calibration, apart)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
             f"Cannot export to ExecuTorch ({precision}): {type(error).__name__}: {reason}.",
             hint="Simplify the model's forward, or run with --debug.",
         ) from error
+    most = read_program(files.program, "the program").methods[0].inputs[0].shape[0]
+    if most < max_batch:
+        raise ExportError(
+            f"The ExecuTorch program takes batches of up to {most}, not {max_batch}: the model's code bounds them.",
+            hint=f"Set export.max_batch={most}, or take the condition on the batch out of the model's forward.",
+        )
+    return files
+
+
+@contextmanager
+def _plain_convolutions() -> Iterator[None]:
+    """Without oneDNN and NNPACK: choosing between them, PyTorch asks whether a batch has fewer than 16 records, and the
+    program is then bounded by 15."""
+    with torch.backends.mkldnn.flags(enabled=False), nnpack.flags(enabled=False):
+        yield
 
 
 def _export(
@@ -73,7 +91,7 @@ def _export(
     apart: bool,
 ) -> ExecuTorchFiles:  # fmt: skip
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+    from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
     from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
 
     shapes = ({0: torch.export.Dim("batch", min=1, max=max_batch)},)
@@ -87,9 +105,10 @@ def _export(
         unlifted = program.module()
         delegate_external_constants_pass_unlifted(unlifted, lambda node: DATA)
         program = torch.export.export(unlifted, (example,), dynamic_shapes=shapes)
-    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch(
-        ExecutorchBackendConfig(external_constants=(lambda node: DATA) if apart else False)
-    )
+    # ExecuTorch's check of the graph evaluates "is the batch that of the example?", and the answer fixes the batch.
+    unchecked = EdgeCompileConfig(_check_ir_validity=False)
+    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=unchecked)
+    lowered = edge.to_executorch(ExecutorchBackendConfig(external_constants=(lambda node: DATA) if apart else False))
     return ExecuTorchFiles(bytes(lowered.buffer), bytes(lowered._tensor_data.get(DATA, b"")))
 
 
@@ -102,8 +121,9 @@ def _quantise(module: Any, calibration: torch.Tensor) -> Any:
 
     quantiser = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     prepared = prepare_pt2e(module, quantiser)
-    for batch in _batches(calibration):
-        prepared(batch)
+    with torch.backends.mkldnn.flags(enabled=True):
+        for batch in _batches(calibration):
+            prepared(batch)
     return convert_pt2e(prepared)
 
 

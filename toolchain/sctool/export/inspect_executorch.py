@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
+
 from sctool.export.inspection import (
+    COUNTABLE,
     Inspection,
     LayerFinding,
     Port,
@@ -125,17 +129,21 @@ def _by_backend(method: Method) -> list[tuple[str, list[Weight]]]:
 
 def _describe(weight: Weight, fetch: Fetch, rule: StorageRule, number: int) -> LayerFinding:
     data, stored, codec = fetch(weight)
-    nnz = count_nonzeros(data, weight.dtype) if data is not None else None
-    note = (
-        ""
-        if nnz is not None
-        else "its values are not in this file"
-        if data is None
-        else f"{weight.dtype} is not counted"
-    )
+    nnz, note = _count(data, weight)
     return LayerFinding(
         f"constant {number}", weight.role, weight.dtype, weight.shape, nnz, stored, codec, rule.name, note
     )
+
+
+def _count(data: memoryview | bytes | None, weight: Weight) -> tuple[int | None, str]:
+    """(non-zeros or None, why they are not known)."""
+    if data is None:
+        return None, "its values are not in this file"
+    if weight.dtype not in COUNTABLE:
+        return None, f"{weight.dtype} is not counted"
+    if len(data) != math.prod(weight.shape) * np.dtype(COUNTABLE[weight.dtype]).itemsize:
+        return None, f"its {len(data)} bytes do not fit its shape"
+    return count_nonzeros(data, weight.dtype), ""
 
 
 def _port(name: str, spec: TensorSpec) -> Port:

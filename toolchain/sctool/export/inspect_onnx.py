@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,25 +51,50 @@ def inspect_onnx(path: Path) -> Inspection:
         model = onnx.load(path, load_external_data=False)
         if not model.graph.node and not model.graph.output:
             raise ValueError("it holds no graph")
+        _check_names(model)
         found = find_constants(model.graph)
     except (DecodeError, OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ArtifactError(f"{path} is no readable ONNX model: {reason}.", hint="Export it again.") from error
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
-    decoded = count_constants(
-        path, [tensor.name for tensor in found if tensor.nodes or set(tensor.stored) & set(sparse)]
-    )
+    decoded = count_constants(path, [tensor.name for tensor in found if tensor.nodes])
     layers, rules = [], []
     for tensor in found:
         layer, rule = _describe(path, model, tensor, stored, sparse, decoded)
-        if layer.size >= MIN_SIZE:
+        if layer.size >= MIN_SIZE or layer.nnz is None:
             layers.append(layer)
             rules.append(rule)
     return Inspection(
         str(path), "onnx", size, list(_ports(model.graph.input, set(stored))), list(_ports(model.graph.output, set())),
         layers, summarise_rules(RUNTIME, rules), _note(model),
     )  # fmt: skip
+
+
+def _check_names(model: onnx.ModelProto) -> None:
+    """ValueError where a name is not UTF-8: protobuf then gives bytes in place of text."""
+    graph = model.graph
+    constants = [*graph.initializer, *(tensor.values for tensor in graph.sparse_initializer)]
+    texts = [
+        *(text for node in graph.node for text in (node.op_type, node.domain, *node.input, *node.output)),
+        *(text for tensor in constants for text in (tensor.name, *_entries(tensor))),
+        *(
+            text
+            for value in (*graph.input, *graph.output, *graph.value_info)
+            for text in (value.name, *_dimensions(value))
+        ),
+        *(opset.domain for opset in model.opset_import),
+    ]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("one of its names is not UTF-8")
+
+
+def _entries(tensor: TensorProto) -> list[str]:
+    return [text for entry in tensor.external_data for text in (entry.key, entry.value)]
+
+
+def _dimensions(value: onnx.ValueInfoProto) -> list[str]:
+    return [dim.dim_param for dim in value.type.tensor_type.shape.dim]
 
 
 def _note(model: onnx.ModelProto) -> list[str]:
@@ -95,6 +121,11 @@ def _describe(
             tensor.name, role, _dtype(own.data_type), tuple(own.dims), nnz, size, "dense", rule.name, note
         )
         return layer, rule
+    if tensor.name in sparse:
+        values, rule = sparse[tensor.name], ORT_SPARSE_INITIALISER
+        nnz, note = _count_initialiser(path, values.values)
+        dtype = _dtype(values.values.data_type)
+        return LayerFinding(tensor.name, role, dtype, tuple(values.dims), nnz, size, "coo", rule.name, note), rule
     answer = decoded.get(tensor.name)
     kinds = list(dict.fromkeys(model.graph.node[number].op_type for number in tensor.nodes))
     if answer is None:
@@ -113,10 +144,11 @@ def _choose_rule(
     tensor: ConstantTensor, kinds: list[str], stored: dict[str, TensorProto],
     sparse: dict[str, onnx.SparseTensorProto], shape: tuple[int, ...], dtype: str,
 ) -> StorageRule:  # fmt: skip
-    elements = int(np.prod(shape, dtype=np.int64)) if shape else 1
+    elements = math.prod(shape)
     if any(name in sparse for name in tensor.stored):
         return ORT_SPARSE_INITIALISER
-    whole = any(int(np.prod(stored[name].dims, dtype=np.int64)) == elements for name in tensor.stored if name in stored)
+    parts = [stored[name] for name in tensor.stored if name in stored]
+    whole = any(math.prod(part.dims) == elements and part.data_type != TensorProto.BOOL for part in parts)
     if "DequantizeLinear" in kinds and whole:
         return ORT_QUANTISED
     if whole or elements < MIN_SIZE or not tensor.stored:
@@ -137,7 +169,7 @@ def _name_codec(tensor: ConstantTensor, kinds: list[str], sparse: dict[str, onnx
 
 def _count_initialiser(path: Path, tensor: TensorProto) -> tuple[int | None, str]:
     """(non-zeros or None, why not). Held against its declared shape before it is read."""
-    elements = int(np.prod(tensor.dims, dtype=np.float64)) if tensor.dims else 1
+    elements = math.prod(tensor.dims)
     dtype = _dtype(tensor.data_type)
     if tensor.data_location == TensorProto.EXTERNAL:
         data, why = _read_external(path, tensor)

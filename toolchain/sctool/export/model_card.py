@@ -19,7 +19,8 @@ NOT_VERIFIED = "**Not verified yet.** `sctool verify` attacks the files of this 
 
 def write_model_card(bundle: Path, manifest: Manifest, verification: dict[str, Any] | None) -> None:
     """Write BUNDLE/MODEL_CARD.md; `verification` is the record of `sctool verify`, None before it has run."""
-    write_file(bundle / FILE, render_model_card(manifest, verification))
+    text = render_model_card(manifest, verification)
+    write_file(bundle / FILE, text.encode("utf-8", "replace"))
 
 
 def render_model_card(manifest: Manifest, verification: dict[str, Any] | None) -> str:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sctool.data.dataset import Dataset
 from sctool.domain.membership import MembershipSplit
 from sctool.export.initialisers import read_initialisers
+from sctool.formats.damage import reading
+from sctool.formats.spte import KIND, is_spte, read_spte
 from sctool.safety.carried import find_records, find_rows, render_records
 
 MOST_TOLD = 5
@@ -24,13 +26,13 @@ def scan_files(files: dict[str, Path], data: Dataset, split: MembershipSplit) ->
     found: list[dict[str, Any]] = []
     renderings = list(render_records(members, raw))
     for name, path in files.items():
-        content = path.read_bytes()
-        for rendering, records in renderings:
-            found += [
-                {"file": name, "record": int(rows[hit.record]), "as": rendering, "at": f"byte {hit.offset}",
-                 "share": hit.share}
-                for hit in find_records(content, rendering, records)
-            ]  # fmt: skip
+        for place, content in _unfold(path):
+            for rendering, records in renderings:
+                found += [
+                    {"file": name, "record": int(rows[hit.record]), "as": rendering, "at": f"{place} {hit.offset}",
+                     "share": hit.share}
+                    for hit in find_records(content, rendering, records)
+                ]  # fmt: skip
         if path.suffix == ".onnx":
             for tensor, values in read_initialisers(path):
                 found += [
@@ -40,6 +42,15 @@ def scan_files(files: dict[str, Path], data: Dataset, split: MembershipSplit) ->
                 ]  # fmt: skip
     return {"records": len(rows), "renderings": [rendering for rendering, _ in renderings], "files": sorted(files),
             "found": found}  # fmt: skip
+
+
+def _unfold(path: Path) -> list[tuple[str, bytes]]:
+    """(what an offset counts, bytes) of a file as it lies there, and of the data that a sparse package unpacks to."""
+    content = path.read_bytes()
+    if not is_spte(content):
+        return [("byte", content)]
+    with reading(str(path), KIND):
+        return [("byte", content), ("unpacked byte", read_spte(content, str(path)).unpack_data())]
 
 
 def tell_carried(scan: dict[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
-"""What a file or bundle holds, ours or not; `inspect_path` never runs a model."""
+"""What a file or bundle holds, ours or not; no model is run."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sctool.errors import ArtifactError
 from sctool.export.inspect_executorch import inspect_ptd, inspect_pte, inspect_spte
@@ -15,6 +16,11 @@ from sctool.formats.spte import is_spte
 
 MAX_BYTES = 2**31
 FORMATS = (".onnx", ".pte", ".ptd", ".spte")
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON schema of a bundle's manifest.json."""
+    return Manifest.model_json_schema()
 
 
 def inspect_path(path: Path) -> Inspection:

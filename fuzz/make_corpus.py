@@ -1,0 +1,60 @@
+"""Writes the seeds in fuzz/corpus, small real files: `python fuzz/make_corpus.py`, from the project's folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sctool.domain.config import validate_config
+from sctool.export.executorch import export_pte
+from sctool.export.onnx import export_onnx, serialise_onnx
+from sctool.export.sparsify import sparsify_onnx
+from sctool.formats.spte import pack
+from sctool.workflows.compress import compress
+from sctool.workflows.export import export
+
+CORPUS = Path(__file__).resolve().parent / "corpus"
+SHORT = {"rounds": 1, "warm_up_steps": 20, "steps_per_round": 10, "final_steps": 10, "dense_steps": 20,
+         "candidates": ["magnitude/gradient"], "loss": "cross_entropy", "halving": [], "early_stopping": False}  # fmt: skip
+
+
+def make_model() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 90), nn.ReLU(), nn.Linear(90, 3)).eval()
+    with torch.no_grad():
+        model[0].weight.masked_fill_(torch.rand(90, 12) < 0.9, 0.0)
+    return model
+
+
+def main() -> None:
+    model, example = make_model(), torch.zeros(2, 12)
+    files: dict[str, dict[str, bytes]] = {"onnx": {}, "pte": {}, "ptd": {}, "spte": {}, "manifest": {}}
+    for precision in ("float32", "float16", "int8"):
+        arguments = {"max_batch": 4, "precision": precision, "calibration": torch.randn(8, 12)}
+        parts = export_pte(model, example, apart=True, **arguments)  # type: ignore[arg-type]
+        files["pte"][f"{precision}.pte"] = export_pte(model, example, **arguments).program  # type: ignore[arg-type]
+        files["pte"][f"{precision}_apart.pte"] = parts.program
+        files["ptd"][f"{precision}.ptd"] = parts.data
+        files["spte"][f"{precision}.spte"] = pack(parts.program, parts.data)
+    dense = export_onnx(model, example, max_batch=4)
+    files["onnx"] = {
+        "dense.onnx": serialise_onnx(dense),
+        "sparse.onnx": serialise_onnx(sparsify_onnx(dense).proto),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        compress(validate_config({"compress": SHORT}, where="the seeds"), run)
+        bundle, _ = export(run)
+        files["manifest"]["manifest.json"] = (bundle / "manifest.json").read_bytes()
+    for kind, seeds in files.items():
+        (CORPUS / kind).mkdir(parents=True, exist_ok=True)
+        for name, content in seeds.items():
+            (CORPUS / kind / name).write_bytes(content)
+            print(kind, name, len(content))
+
+
+if __name__ == "__main__":
+    main()
