@@ -17,12 +17,12 @@ from sctool.errors import ArtifactError
 from sctool.export import count_constants
 from sctool.export.inspect_onnx import inspect_onnx
 from sctool.export.inspection import Inspection, count_nonzeros
+from sctool.export.sparsify import sparsify_onnx
 from sctool.formats.spte import is_spte
 from sctool.workflows.inspect import inspect_path
 
 SEEDS = Path(__file__).resolve().parents[3] / "fuzz" / "corpus"
-Matrix = NDArray[np.float32]from sctool.export.sparsify import sparsify_onnx
-
+Matrix = NDArray[np.float32]
 
 
 def make_weight(density: float = 0.1) -> Matrix:
