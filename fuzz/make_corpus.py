@@ -42,7 +42,7 @@ def main() -> None:
     dense = export_onnx(model, example, max_batch=4)
     files["onnx"] = {
         "dense.onnx": serialise_onnx(dense),
-        "sparse.onnx": serialise_onnx(sparsify_onnx(dense, "auto").proto),
+        "sparse.onnx": serialise_onnx(sparsify_onnx(dense).proto),
     }
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"

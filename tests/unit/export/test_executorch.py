@@ -140,6 +140,33 @@ def test_int8_without_records_is_told() -> None:
         export_pte(make_cnn(), make_records(2), max_batch=4, precision="int8", calibration=make_records(0))
 
 
+class _Attention(nn.Module):
+    """Products of two activations, outside the delegates in part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.norm, self.last = nn.Linear(8, 24), nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.mix(self.norm(x)).chunk(3, -1)
+        logits: Tensor = self.last((torch.softmax(q @ k.transpose(1, 2), -1) @ v).mean(1))
+        return logits
+
+
+def test_attention_takes_any_batch_up_to_the_bound(tmp_path: Path) -> None:
+    """ExecuTorch's own check of the graph would fix the batch at the example's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, records = _Attention().eval(), torch.randn(9, 5, 8)
+    program = export_pte(model, records[:2], max_batch=6).program
+    (tmp_path / "model.pte").write_bytes(program)
+    assert read_program(program, "here").methods[0].inputs[0].shape == (6, 5, 8)
+    session = ExecuTorchSession(tmp_path / "model.pte")
+    for count in (1, 3, 6, 9):
+        expected = model(records[:count]).detach().numpy()
+        np.testing.assert_allclose(session.run(records[:count].numpy()), expected, atol=1e-5)
+
+
 class _Bounded(nn.Module):
     def __init__(self) -> None:
         super().__init__()

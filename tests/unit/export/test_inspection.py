@@ -49,17 +49,16 @@ def only_layer(found: Inspection) -> tuple[str, int | None, float | None, str, s
     return layer.name, layer.nnz, layer.density, layer.codec, layer.rule
 
 
-@pytest.mark.parametrize("codec", ["gap8", "auto"])
+@pytest.mark.parametrize("codec", ["gap8", "rice", "pfor", "bitmask", "auto"])
 def test_our_sparse_storage_is_recognised(tmp_path: Path, codec: str) -> None:
     weight = make_weight()
     dense = write_model(tmp_path / "dense.onnx", [], [numpy_helper.from_array(weight, "w")])
     packed = sparsify_onnx(onnx.load(dense), codec)
-    sparse, records = packed.proto, packed.layers
-    (tmp_path / "sparse.onnx").write_bytes(sparse.SerializeToString())
+    (tmp_path / "sparse.onnx").write_bytes(packed.proto.SerializeToString())
     nnz = int(np.count_nonzero(weight))
     before, after = inspect_onnx(dense), inspect_onnx(tmp_path / "sparse.onnx")
     assert only_layer(before) == ("w", nnz, nnz / weight.size, "dense", "ort-dense")
-    assert only_layer(after) == ("w", nnz, nnz / weight.size, records[0].codec, "ort-constant-folding")
+    assert only_layer(after) == ("w", nnz, nnz / weight.size, packed.layers[0].codec, "ort-constant-folding")
     assert after.layers[0].shape == (60, 50) and after.layers[0].role == "MatMul weight"
     assert after.layers[0].stored_bytes < 0.2 * before.layers[0].stored_bytes == 0.2 * weight.nbytes
     assert [(port.name, port.shape) for port in after.inputs] == [("x", ("n", 60))]

@@ -29,8 +29,8 @@ def to_float16(model: onnx.ModelProto, records: Records) -> onnx.ModelProto:
     halved = convert_float_to_float16(_copy(model), keep_io_types=True, max_finite_val=LARGEST_HALF)
     ordered = onnx_ir.from_proto(halved)
     TopologicalSortPass()(ordered)  # the converter leaves its Casts at the end
-    written: onnx.ModelProto = onnx_ir.to_proto(ordered)
-    return written
+    sorted_model: onnx.ModelProto = onnx_ir.to_proto(ordered)
+    return sorted_model
 
 
 def to_int8(model: onnx.ModelProto, records: Records) -> onnx.ModelProto:
