@@ -83,7 +83,7 @@ def test_an_encrypted_model_is_named(tmp_path: Path) -> None:
 
 def test_an_archive_without_a_model_names_what_it_holds(tmp_path: Path) -> None:
     app = make_archive(tmp_path / "app.zip", {"m.tflite": b"1"})
-    with pytest.raises(ArtifactError, match=r"holds no \.onnx and no \.pte; it holds m\.tflite"):
+    with pytest.raises(ArtifactError, match=r"holds no \.onnx, no \.pte and no \.spte; it holds m\.tflite"):
         extract_models(app, tmp_path)
 
 
