@@ -110,7 +110,7 @@ def test_a_serial_that_is_not_there(attach: Attach) -> None:
 def test_unauthorised(attach: Attach, adb_server: str) -> None:
     phone = attach(faults=Faults(unauthorised=True))
     wait_for(lambda: any(device.state == "unauthorized" for device in list_attached(adb_server)))
-    with pytest.raises(DeviceError, match=r"is unauthorized.*allow USB debugging"):
+    with pytest.raises(DeviceError, match=r"is (unauthorized|authorizing).*llow USB debugging"):
         AdbSession(phone.serial)
 
 

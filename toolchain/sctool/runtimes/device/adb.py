@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import socket
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from sctool.runtimes.device.local import affinity_mask, run_process
 
 FOLDER = "/data/local/tmp"
 COMMAND_TIMEOUT_S = 30.0
+RETRY_AFTER_S = 1.0
 BYTES_PER_SECOND = 2**20
 """The slowest push that is waited for."""
 _EXIT, _ERRORS = "sctool-exit:", "sctool-errors"
@@ -63,7 +65,11 @@ def find_adb() -> str:
 
 def list_attached(adb: str | None = None) -> list[Attached]:
     """All devices that adb sees, in whatever state."""
-    done = run_process([adb or find_adb(), "devices"], timeout_s=COMMAND_TIMEOUT_S)
+    command = [adb or find_adb(), "devices"]
+    done = run_process(command, timeout_s=COMMAND_TIMEOUT_S)
+    if done.exit_code:  # a server that is just ending keeps the next one from starting
+        time.sleep(RETRY_AFTER_S)
+        done = run_process(command, timeout_s=COMMAND_TIMEOUT_S)
     if done.exit_code:
         raise DeviceError(f"adb does not work: {_last_line(done)}.", hint="Try `adb kill-server`, then again.")
     lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
