@@ -169,7 +169,7 @@ def test_what_is_not_finite_reaches_its_outputs_and_no_others(
     rng = np.random.default_rng(5)
     kernel = 3 if side > 1 else 1
     graph = convolution(
-        rng, 6, 9, side, side, Window(kernel, kernel, 1, *[kernel // 2] * 4), density=0.2, storage=Storage.SPARSE,
+        rng, 6, 9, side, side, Window(kernel, kernel, 1, *[kernel // 2] * 4), density=0.6, storage=Storage.SPARSE,
         activation=Activation.RELU,
     )  # fmt: skip
     x = draw(rng, (1, 6, side, side))
