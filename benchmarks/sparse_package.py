@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import zstandard
-from sctool.export.fold import fold_batch_norm
 from torch import Tensor, nn
 from torch.nn import functional
 
