@@ -127,6 +127,11 @@ class Manifest(_Record):
     accuracy: dict[str, float] = {}
     passes: list[PassEntry] = []
 
+    @property
+    def plain_layers(self) -> list[LayerEntry]:
+        """The tensors of the float32 file alone."""
+        return [layer for layer in self.layers if layer.file == "model.onnx"]
+
 
 def write_manifest(bundle: Path, manifest: Manifest) -> None:
     """Write manifest.json into `bundle`."""

@@ -41,7 +41,8 @@ def render_model_card(manifest: Manifest, verification: dict[str, Any] | None) -
 
 
 def _describe_model(manifest: Manifest) -> str:
-    size, kept = sum(layer.size for layer in manifest.layers), sum(layer.nnz for layer in manifest.layers)
+    layers = manifest.plain_layers
+    size, kept = sum(layer.size for layer in layers), sum(layer.nnz for layer in layers)
     versions = ", ".join(f"{name} {number}" for name, number in sorted(manifest.tool_versions.items()))
     return (
         f"Input `{manifest.input.name}`: {manifest.input.dtype} {_say_shape(manifest.input.shape)}; output "

@@ -13,6 +13,8 @@ from sctool.report.figures import draw_candidates, draw_roc
 
 Record = dict[str, Any]
 TEMPLATE = "page.html.j2"
+PLAIN = "model.onnx"
+"""Whose tensors the page lists: the float32 file's."""
 
 
 def render_report(
@@ -81,7 +83,7 @@ def _list_files(bundle: Record | None) -> list[Record]:
     return [
         {
             "label": FILE_LABELS.get(key, key), "bytes": size, "share": size / dense, "width": 100 * size / largest,
-            "shipped": key in ("onnx_bytes", "pte_bytes"),
+            "shipped": FILE_LABELS.get(key, "").startswith("shipped"),
         }
         for key, size in bundle["sizes"].items()
     ]  # fmt: skip
@@ -90,7 +92,8 @@ def _list_files(bundle: Record | None) -> list[Record]:
 def _list_layers(bundle: Record | None) -> list[Record]:
     if bundle is None:
         return []
-    largest = max((layer["dense_bytes"] for layer in bundle["layers"]), default=1) or 1
+    plain = [layer for layer in bundle["layers"] if layer.get("file", PLAIN) == PLAIN]
+    largest = max((layer["dense_bytes"] for layer in plain), default=1) or 1
     return [
         {
             **layer,
@@ -98,7 +101,7 @@ def _list_layers(bundle: Record | None) -> list[Record]:
             "dense_width": 100 * layer["dense_bytes"] / largest,
             "stored_width": 100 * layer["stored_bytes"] / largest,
         }
-        for layer in sorted(bundle["layers"], key=lambda layer: -layer["dense_bytes"])
+        for layer in sorted(plain, key=lambda layer: -layer["dense_bytes"])
     ]
 
 
