@@ -135,6 +135,20 @@ def test_weights_outside_delegates_go_into_the_package_too(tmp_path: Path) -> No
     np.testing.assert_allclose(answers, model(records).detach().numpy(), atol=1e-5)
 
 
+def test_layers_with_the_same_values_share_a_block(tmp_path: Path) -> None:
+    """Two norms that are both ones and zeros: ExecuTorch writes one block under two names."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 3)).eval()
+    parts = export_pte(model, torch.randn(2, 16), max_batch=4, apart=True)
+    blocks = read_ptd(parts.data, "here").blocks
+    assert len({block.offset for block in blocks}) < len(blocks)
+    (tmp_path / "model.spte").write_bytes(pack(parts.program, parts.data))
+    records = torch.randn(3, 16)
+    answers = ExecuTorchSession(tmp_path / "model.spte").run(records.numpy())
+    np.testing.assert_allclose(answers, model(records).detach().numpy(), atol=1e-5)
+
+
 def test_int8_without_records_is_told() -> None:
     with pytest.raises(ExportError, match="int8 needs records"):
         export_pte(make_cnn(), make_records(2), max_batch=4, precision="int8", calibration=make_records(0))

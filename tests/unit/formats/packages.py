@@ -9,11 +9,12 @@ from executorch.extension.flat_tensor.serialize.serialize import FlatTensorSeria
 
 
 def make_ptd(blocks: dict[str, bytes]) -> bytes:
-    """A .ptd that holds `blocks`; equal blocks are kept apart."""
+    """A .ptd that holds `blocks`, equal ones apart, and a second name, again_KEY, for the first of them."""
     return _serialise(tuple(blocks.items()))
 
 
 @functools.lru_cache(maxsize=64)
 def _serialise(blocks: tuple[tuple[str, bytes], ...]) -> bytes:
     entries = {key: DataEntry(number, 16, None) for number, (key, _) in enumerate(blocks)}
+    entries |= {f"again_{key}": entry for key, entry in list(entries.items())[:1]}
     return bytes(FlatTensorSerializer().serialize(DataPayload([content for _, content in blocks], entries)))

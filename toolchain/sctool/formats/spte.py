@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 from sctool.formats.blob import BlobHeader, decode_blob, encode_blob
 from sctool.formats.damage import reading
@@ -19,6 +19,8 @@ MAX_UNPACKED = 2**31
 """Bytes of program and data file together."""
 MAX_RATIO = 65536
 """A package claims at most so many bytes for each of its own."""
+AS_ABOVE = 2
+"""In place of how positions are stored: another name for the block above."""
 _HEADER = struct.Struct("<8sIIQQQQQI")
 _RECORD = struct.Struct("<HBBBBBBBxxxxxxxQQQQQ")
 KIND = "sparse package (.spte)"
@@ -62,10 +64,13 @@ def pack(program: bytes, data: bytes) -> bytes:
     table, streams = [], []
     rebuilt = bytearray(len(data))
     rebuilt[: file.head_bytes] = data[: file.head_bytes]
-    for block in {block.offset: block for block in file.blocks}.values():
+    last = None
+    for block in sorted(file.blocks, key=lambda block: (block.offset, block.size)):
         content = data[block.offset : block.offset + block.size]
         rebuilt[block.offset : block.offset + block.size] = content
-        header, stored = encode_blob(content)
+        same = last is not None and (last.offset, last.size) == (block.offset, block.size)
+        header, stored = (_alias(block.size), b"") if same else encode_blob(content)
+        last = block
         key = block.key.encode()
         with reading("the data file", "data file that can be packed"):
             _check_key(key)
@@ -115,7 +120,8 @@ def _read(content: bytes) -> SparsePackage:
 
 
 def _read_blocks(rest: memoryview, count: int, table: int, head: int, data: int) -> list[PackedBlock]:
-    blocks, place, begin, last = [], 0, table, head
+    blocks: list[PackedBlock] = []
+    place, begin, last = 0, table, head
     if count > table // _RECORD.size:
         raise ValueError(f"{count} blocks in a table of {table} bytes")
     for _ in range(count):
@@ -130,6 +136,12 @@ def _read_blocks(rest: memoryview, count: int, table: int, head: int, data: int)
         key = bytes(rest[place - length - 1 : place - 1])
         _check_key(key)
         header = BlobHeader(size, word, positions, values, position_k, exponent_k, highest, shift, *counts)
+        if header.positions == AS_ABOVE:
+            above = blocks[-1] if blocks else None
+            if above is None or (offset, size) != (above.offset, above.header.size) or header != _alias(size):
+                raise ValueError(f"block {key[:40].decode()!r} is not the one above it")
+            blocks.append(replace(above, key=key.decode()))
+            continue
         header.check()
         end = begin + sum(header.streams())
         if end > len(rest) or offset < last or offset + size > data:
@@ -139,6 +151,11 @@ def _read_blocks(rest: memoryview, count: int, table: int, head: int, data: int)
     if place != table or begin != len(rest):
         raise ValueError(f"{len(rest) - begin} bytes too many")
     return blocks
+
+
+def _alias(size: int) -> BlobHeader:
+    """Of a block that is another name for the one above it."""
+    return BlobHeader(size, positions=AS_ABOVE)
 
 
 def _check_key(key: bytes) -> None:

@@ -14,6 +14,7 @@ constexpr size_t kRecord = 56;
 constexpr uint64_t kMaxUnpacked = uint64_t{1} << 31;
 constexpr uint64_t kMaxRatio = 65536;
 constexpr uint8_t kGaps = 1;
+constexpr uint8_t kAsAbove = 2;
 constexpr uint8_t kSplit = 1;
 
 uint64_t load(const uint8_t* at, int bytes) {
@@ -128,6 +129,13 @@ bool is_sound(const Block& block) {
   }
   return block.word != 1 && block.highest < exponent_limit(block) && block.shift <= mantissa_bits(block) &&
          block.exponent_unary <= block.stored * ((uint64_t{block.highest} >> block.exponent_k) + 1) / 8 + 1;
+}
+
+// Whether this is only another name for the block above it.
+bool is_alias(const Block& block, const Block& above) {
+  return block.offset == above.offset && block.size == above.size && block.word == 1 && block.values == 0 &&
+         block.position_k == 0 && block.exponent_k == 0 && block.highest == 0 && block.shift == 0 && block.stored == 0 &&
+         block.position_unary == 0 && block.exponent_unary == 0;
 }
 
 // Names are printable ASCII without blanks.
@@ -311,6 +319,15 @@ PackageError SparsePackage::read_blocks(Bytes rest, size_t count, uint64_t table
     block.stored = load(at + 32, 8);
     block.position_unary = load(at + 40, 8);
     block.exponent_unary = load(at + 48, 8);
+    if (block.positions == kAsAbove) {
+      if (i == 0 || !is_alias(block, blocks_[i - 1])) {
+        return PackageError::kDamaged;
+      }
+      const std::string_view name = block.key;
+      block = blocks_[i - 1];
+      block.key = name;
+      continue;
+    }
     if (block.size > data_bytes_ || block.offset < last || block.offset > data_bytes_ - block.size ||
         !is_sound(block)) {
       return PackageError::kDamaged;
