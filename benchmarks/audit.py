@@ -54,7 +54,7 @@ def make_run(name: str, work: Path, jobs: int) -> Path:
     folder = work / name
     if not (folder / "summary.json").is_file():
         compress(find_config(name), folder, resume=True)
-    train_shadows(read_run(folder), SHADOWS[name], queries=QUERIES, dense=True, jobs=jobs, progress=tell)
+    train_shadows(read_run(folder), SHADOWS[name], queries=QUERIES, kinds=("sparse", "dense"), jobs=jobs, progress=tell)
     return folder
 
 

@@ -82,6 +82,19 @@ def test_shadow_training_goes_on_after_kill(run_copy: Path) -> None:
     assert len(list((run_copy / FOLDER).glob("*/*.npz"))) == 6
 
 
+@pytest.mark.slow
+def test_shadow_models_answer_as_a_file_of_eight_bits_does(tmp_path: Path) -> None:
+    precisions = {"export": {"precisions": ["float32", "int8"]}}
+    compress(validate_config({"compress": SHORT, **precisions}, where="test"), tmp_path / "run")
+    bundle, _ = export(tmp_path / "run")
+    _, found = verify(bundle, audit=Audit(("lira_online",), 4))
+    auc = {column["name"]: column["attacks"][0]["auc"]["value"] for column in found["columns"]}
+    assert {"model.int8.onnx (ONNX Runtime)", "model.int8.pte (ExecuTorch)"} <= set(auc)
+    answers = train_shadows(read_run(tmp_path / "run"), 4, kinds=("sparse", "sparse:int8"))
+    exact, rounded = answers["sparse"].margins, answers["sparse:int8"].margins
+    assert 1e-4 < float(np.abs(exact - rounded).mean()) < 0.2 * float(exact.std())
+
+
 def write_records(path: Path, seed: int) -> None:
     """3,000 noisy records of 5 classes."""
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sctool.atomic import write_json
+from sctool.domain.artifact import Precision
 from sctool.errors import ArtifactError
 
 FILE = "manifest.json"
@@ -32,7 +33,7 @@ class FileEntry(_Record):
     size_bytes: Annotated[int, Field(ge=0)]
     format: Literal["onnx", "pte", "spte"]
     runtime: str
-    precision: str
+    precision: Precision
     codec: str
     note: str = ""
     stores: Literal["sparse", "dense", "unknown"] = "unknown"

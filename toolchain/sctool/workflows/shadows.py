@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +21,12 @@ from sctool.runtimes.eager import EagerSession
 from sctool.safety.statistics import margin
 from sctool.sparsity.order import mix_seed
 from sctool.sparsity.stacked import suits_stacking
-from sctool.sparsity.trainer import TrainingState, answer_sparsely
+from sctool.sparsity.trainer import answer_sparsely
 from sctool.workflows.experiment import Experiment, prepare_experiment
+from sctool.workflows.lowered import lower_session
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.run_directory import MASKS, Run, load_run_model, read_run, read_split, read_tensors
-from sctool.workflows.search import run_search, start_search, train_stretches
+from sctool.workflows.search import SearchState, run_search, start_search, train_stretches
 from sctool.workflows.shadow_plan import SHADOW_SEED, deal_in, identify, make_shadow_split, plan_pool, read_stretches
 from sctool.workflows.side_by_side import end_with
 from sctool.workflows.signals import ShadowAnswers, ask
@@ -49,7 +51,7 @@ class _Task:
     count: int
     queries: int
     way: Way
-    dense: bool
+    kinds: tuple[str, ...]
     folder: Path
 
     def file(self, number: int) -> Path:
@@ -57,11 +59,11 @@ class _Task:
 
 
 def train_shadows(
-    run: Run, count: int, *, queries: int = 1, way: Way = "masks", dense: bool = False, jobs: int = 1,
+    run: Run, count: int, *, queries: int = 1, way: Way = "masks", kinds: Sequence[str] = ("sparse",), jobs: int = 1,
     progress: Progress = ignore_progress,
 ) -> dict[str, ShadowAnswers]:  # fmt: skip
-    """Train `count` shadow models of `run`, or read what is left of an earlier call, and give their answers: "sparse"
-    and, with `dense`, those of as many dense models beside them.
+    """Train `count` shadow models of `run`, or read what is left of an earlier call, and give their answers by kind:
+    "sparse", "dense" (as many dense models beside them), and either as its file of lower precision answers: "sparse:int8".
 
     `jobs` at a time, a process and a thread each. Each one's answers are kept in the run directory under a hash of all
     that they follow from: a call that was killed goes on where it stopped. Raises DataError for fewer than FEWEST, and
@@ -77,7 +79,7 @@ def train_shadows(
     folder = run.path / FOLDER / identify(run, pool, count, queries, way)[:16]
     together = min(TOGETHER, count // 2) if way == "masks" and _suit_stacking(run) else 1
     numbers = [tuple(range(first, min(first + together, count))) for first in range(0, count, together)]
-    tasks = [_Task(run.path.absolute(), some, count, queries, way, dense, folder) for some in numbers]
+    tasks = [_Task(run.path.absolute(), some, count, queries, way, tuple(kinds), folder) for some in numbers]
     missing = [task for task in tasks if not _is_done(task)]
     done = count - sum(len(task.numbers) for task in missing)
     progress(done, count, "training shadow models")
@@ -89,7 +91,7 @@ def train_shadows(
     answers = [_read(task.file(number)) for task in tasks for number in task.numbers]
     return {
         kind: ShadowAnswers(pool.asked, np.stack([each[kind] for each in answers]), is_in, pool.population)
-        for kind in (["sparse", "dense"] if dense else ["sparse"])
+        for kind in kinds
     }
 
 
@@ -132,7 +134,8 @@ def _train(task: _Task) -> int:
         split = make_shadow_split(pool, is_in[number], experiment.split, number)
         own = _make_experiment(experiment, split, number)
         members.append((own, start_search(own)))
-    skip_dense = not (task.dense or needs_dense(run.config.compress))
+    with_dense = any(kind.startswith("dense") for kind in task.kinds)
+    skip_dense = not (with_dense or needs_dense(run.config.compress))
     if task.way == "search":
         for own, state in members:
             run_search(own, state, ignore_progress, lambda *_: None, skip_dense=skip_dense)
@@ -142,19 +145,25 @@ def _train(task: _Task) -> int:
     for number, (own, state) in zip(task.numbers, members, strict=True):
         if _is_there(task, number):
             continue
-        states = {"sparse": state.result} | ({"dense": state.dense} if task.dense else {})
-        x, y = own.data.x[pool.asked], own.data.y[pool.asked]
+        answers: dict[str, Any] = {kind: _answer(own, state, kind, pool.asked, task.queries) for kind in task.kinds}
         content = io.BytesIO()
-        answers: dict[str, Any] = {kind: _answer(trained, x, y, task.queries) for kind, trained in states.items()}
         np.savez(content, **answers)
         write_file(task.file(number), content.getvalue())
     return len(members)
 
 
-def _answer(state: TrainingState, x: NDArray[np.float32], y: NDArray[np.int64], queries: int) -> NDArray[np.float64]:
-    """Margins [N, Q]."""
-    with answer_sparsely(state) as model:
-        logits = ask(EagerSession(model), x, queries)
+def _answer(
+    own: Experiment, state: SearchState, kind: str, rows: NDArray[np.int64], queries: int
+) -> NDArray[np.float64]:
+    """Margins [N, Q] of these rows of the data set."""
+    model, _, precision = kind.partition(":")
+    trained = state.dense if model == "dense" else state.result
+    x, y = own.data.x[rows], own.data.y[rows]
+    if precision:
+        logits = ask(lower_session(trained.model, "int8", own.data.x[own.split["quantisation"]]), x, queries)
+    else:
+        with answer_sparsely(trained) as answering:
+            logits = ask(EagerSession(answering), x, queries)
     return np.stack([margin(logits[:, q], y) for q in range(queries)], axis=1)
 
 
@@ -179,7 +188,7 @@ def _is_done(task: _Task) -> bool:
 
 def _is_there(task: _Task, number: int) -> bool:
     file = task.file(number)
-    return file.is_file() and (not task.dense or "dense" in _read(file))
+    return file.is_file() and set(task.kinds) <= set(_read(file))
 
 
 def _read(file: Path) -> dict[str, NDArray[np.float64]]:

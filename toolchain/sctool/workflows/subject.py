@@ -15,7 +15,7 @@ from torch import nn
 from sctool.data.dataset import Dataset
 from sctool.data.source import load_dataset, resolve_split
 from sctool.data.splits import make_split
-from sctool.domain.artifact import Optimisation, Session
+from sctool.domain.artifact import Optimisation, Precision, Session
 from sctool.domain.config import Config, load_config
 from sctool.domain.membership import MembershipSplit
 from sctool.errors import ArtifactError, ConfigError
@@ -42,6 +42,12 @@ class Column:
     session: Session
     inside: nn.Module | None = None
     model: ModelKind = "sparse"
+    precision: Precision = "float32"
+
+    @property
+    def shadow_kind(self) -> str:
+        """Which shadow models answer as this does: int8 rounds by more than models differ, float16 does not."""
+        return f"{self.model}:int8" if self.precision == "int8" else self.model
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,12 @@ def open_subject(
         )
 
 
-def _open_file(name: str, path: Path, optimisation: Optimisation, model: ModelKind = "sparse") -> Column:
+def _open_file(
+    name: str, path: Path, optimisation: Optimisation, model: ModelKind = "sparse", precision: Precision = "float32"
+) -> Column:
     title = f"{name} ({RUNTIME_NAMES[path.suffix.lower()[1:]]})"
-    return Column(title, "artifact", open_session(path, optimisation=optimisation), model=model)
+    session = open_session(path, optimisation=optimisation)
+    return Column(title, "artifact", session, model=model, precision=precision)
 
 
 def _open_bundle(
@@ -127,7 +136,10 @@ def _open_bundle(
     data, split = load_records(bundle, data_source, origin)
     split = _without_canaries(split, origin)
     model = bundle.manifest.model
-    columns = _open_run(origin) + [_open_file(name, path / name, optimisation, model) for name in bundle.manifest.files]
+    columns = _open_run(origin) + [
+        _open_file(name, path / name, optimisation, model, entry.precision)
+        for name, entry in bundle.manifest.files.items()
+    ]
     artifacts = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
     config = origin.config if origin else Config()
     files, record = _list_files(path), path / VERIFICATION

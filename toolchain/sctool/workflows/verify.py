@@ -116,8 +116,8 @@ def _verify(
     shadows = {}
     if audit.shadows and subject.origin:
         shadows = train_shadows(
-            subject.origin, audit.shadows, queries=_count_queries(names), way=audit.way, dense=True, jobs=audit.jobs,
-            progress=progress,
+            subject.origin, audit.shadows, queries=_count_queries(names), way=audit.way, kinds=_list_kinds(columns),
+            jobs=audit.jobs, progress=progress,
         )  # fmt: skip
     canaries = read_canaries(subject.origin) if subject.origin else None
     carried = scan_files(subject.files, data, split)
@@ -129,7 +129,7 @@ def _verify(
     for number, column in enumerate(columns):
         progress(number, len(columns), f"attacking {column.name}")
         extras = Extras(
-            _count_queries(names), records=True, shadows=shadows.get(column.model),
+            _count_queries(names), records=True, shadows=shadows.get(column.shadow_kind),
             inside=functools.partial(extract_features, column.inside) if column.inside else None,
         )  # fmt: skip
         runnable = _runnable(names, extras, audit)
@@ -188,6 +188,11 @@ def _choose_attacks(config: Config, audit: Audit) -> list[str]:
     for name in names:
         create_attack(name)
     return names
+
+
+def _list_kinds(columns: list[Column]) -> list[str]:
+    """The run's own models first: all columns of a run are attacked alike."""
+    return list(dict.fromkeys(["sparse", "dense", *(column.shadow_kind for column in columns)]))
 
 
 def _count_queries(names: list[str]) -> int:
