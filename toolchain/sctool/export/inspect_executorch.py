@@ -16,7 +16,7 @@ from sctool.export.inspection import (
     count_nonzeros,
     summarise_rules,
 )
-from sctool.export.storage_rules import PACKAGE, PORTABLE, StorageRule, rule_of_backend
+from sctool.export.storage_rules import PACKAGE, PORTABLE, XNNPACK, StorageRule, rule_of_backend
 from sctool.formats.blob import GAPS, SPLIT, BlobHeader, decode_blob
 from sctool.formats.damage import reading
 from sctool.formats.ptd import DataBlock, read_ptd
@@ -120,7 +120,7 @@ def _inspect_program(
 
 def _tell(backend: str) -> str:
     rule = rule_of_backend(backend)
-    return "which hold no weights" if rule.stores != "unknown" else str(rule)
+    return "which hold no weights" if rule is XNNPACK else str(rule)
 
 
 def _by_backend(method: Method) -> list[tuple[str, list[Weight]]]:

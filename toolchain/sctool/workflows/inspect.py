@@ -72,8 +72,17 @@ def _inspect_bundle(path: Path) -> Inspection:
             files.append(inspect_path(path / name))
         except ArtifactError as error:
             notes.append(f"{name}: {error.message}")
-    return Inspection(str(path), "bundle", sum(file.size_bytes for file in files), notes=notes + _tell_codecs(manifest),
+    return Inspection(str(path), "bundle", sum(file.size_bytes for file in files), notes=notes + _tell_codecs(manifest) + _tell_backends(manifest),
                       files=files)  # fmt: skip
+
+
+def _tell_backends(manifest: Manifest) -> list[str]:
+    """Of a .pte with the sparse runtime: what the cost table decided, layer by layer."""
+    return [
+        f"{entry.layer} ({entry.nnz} non-zeros) runs {'on' if entry.backend == 'xnnpack' else 'in our runtime,'} "
+        f"{'XNNPACK' if entry.backend == 'xnnpack' else entry.backend}: {entry.reason}"
+        for entry in manifest.backends
+    ]
 
 
 def _tell_codecs(manifest: Manifest) -> list[str]:
