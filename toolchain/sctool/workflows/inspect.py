@@ -72,8 +72,8 @@ def _inspect_bundle(path: Path) -> Inspection:
             files.append(inspect_path(path / name))
         except ArtifactError as error:
             notes.append(f"{name}: {error.message}")
-    return Inspection(str(path), "bundle", sum(file.size_bytes for file in files), notes=notes + _tell_codecs(manifest) + _tell_backends(manifest),
-                      files=files)  # fmt: skip
+    notes += _tell_codecs(manifest) + _tell_backends(manifest)
+    return Inspection(str(path), "bundle", sum(file.size_bytes for file in files), notes=notes, files=files)
 
 
 def _tell_backends(manifest: Manifest) -> list[str]:
