@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sctool.export.fold import fold_batch_norm
 
 from sctool.errors import NativeRuntimeMissing
 from sctool.export.executorch import export_pte, export_sparse_pte
-from sctool.export.fold import fold_batch_norm
 from sctool.export.manifest import read_manifest
 from sctool.models.mobilenet import MobileNetV2
 from sctool.models.resnet import ResNet18
