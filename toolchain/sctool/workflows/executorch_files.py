@@ -18,7 +18,7 @@ from sctool.export.manifest import BackendEntry, FileEntry
 from sctool.export.storage_rules import PACKAGE, SPARSE_BACKEND, XNNPACK, StorageRule
 from sctool.formats.spte import MAX_UNPACKED, pack
 from sctool.native.costs import load_costs
-from sctool.native.library import host_isa
+from sctool.workflows.kernels import target_isa
 from sctool.workflows.run_directory import Run, read_split
 
 RUNTIME, SPARSE_RUNTIME = "executorch+xnnpack", "executorch+sparse"
@@ -64,10 +64,7 @@ def _export_sparse(
     model: nn.Module, example: torch.Tensor, max_batch: int, target: Target
 ) -> tuple[bytes, list[BackendEntry]]:
     """The .pte with the sparse runtime first, by the cost table of the target's processor."""
-    by_abi = {"arm64-v8a": "neon", "arm64": "neon", "aarch64": "neon", "x86_64": "avx2"}
-    program = export_sparse_pte(
-        model, example, max_batch=max_batch, costs=load_costs(by_abi.get(target.abi) or host_isa())
-    )
+    program = export_sparse_pte(model, example, max_batch=max_batch, costs=load_costs(target_isa(target)))
     entries = [
         BackendEntry(
             layer=choice.name.removeprefix("model."), backend=choice.backend, nnz=choice.nnz, reason=choice.reason,
