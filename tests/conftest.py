@@ -7,6 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 SHORT = {
     "rounds": 2, "warm_up_steps": 60, "steps_per_round": 30, "final_steps": 60, "dense_steps": 150,

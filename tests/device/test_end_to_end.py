@@ -201,7 +201,10 @@ def test_stopped_on_the_way_nothing_stays_on_the_phone(
         "--cool-down",
         "0",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children would ignore it
+    )  # fmt: skip
     end = time.monotonic() + 120
     while "ort_runner" not in phone.left_behind_in_full() or "input.f32" not in phone.left_behind_in_full():
         assert time.monotonic() < end and process.poll() is None, process.communicate()
