@@ -32,9 +32,9 @@ from sctool.export.onnx import export_onnx, serialise_onnx, sparsify_onnx
 from sctool.export.parity import compare_logits
 from sctool.export.sizes import gzip_size
 from sctool.native.costs import load_costs
-from sctool.native.library import host_isa
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
+from sctool.workflows.kernels import target_isa
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.run_directory import DENSE, MASKS, Run, load_run_model, read_run, read_split, read_tensors
 
@@ -116,10 +116,7 @@ def _export_pte(
     """The .pte, and which backend takes which layer and why."""
     if not sparse:
         return export_pte(model, example, max_batch=max_batch), []
-    isa = (
-        "neon" if target.abi in ("arm64-v8a", "arm64", "aarch64") else "avx2" if target.abi == "x86_64" else host_isa()
-    )
-    program = export_sparse_pte(model, example, max_batch=max_batch, costs=load_costs(isa))
+    program = export_sparse_pte(model, example, max_batch=max_batch, costs=load_costs(target_isa(target)))
     entries = [
         BackendEntry(
             layer=choice.name.removeprefix("model."), backend=choice.backend, nnz=choice.nnz, reason=choice.reason,
