@@ -139,7 +139,7 @@ def main() -> None:
     lines = [
         "# Written by benchmarks/runtime_costs.py. Rows: output pixels, ns of a multiply-accumulate, ns of an input.",
         f'isa = "{isa}"', f'measured_on = "{cpu_model()}, one thread, batch 1{note}"',
-        "# A call of another backend, and a value that crosses: copied once, its channels reordered.",
+        "# Assumed, not measured: a call of another backend, and each float of a value that crosses.",
         "boundary_ns = 1000.0", "boundary_ns_per_float = 0.3", "", "[rows]",
     ]  # fmt: skip
     for name, table in rows.items():

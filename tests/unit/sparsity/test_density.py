@@ -82,3 +82,15 @@ def test_latency_aware_is_erk_where_every_weight_costs_the_same(shapes: Shapes, 
     assert DISTRIBUTIONS["latency"](shapes, density, dict.fromkeys(shapes, 3.0)) == DISTRIBUTIONS["erk"](
         shapes, density, {}
     )
+
+
+def test_the_cost_table_charges_small_maps_more_than_their_positions() -> None:
+    """A non-zero over 16 pixels is read for little work: it costs more than a sixty-fourth of one over 1,024."""
+    from torch import nn
+
+    from sctool.sparsity.cost import count_positions, measured_costs
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(4), nn.Conv2d(8, 8, 3, padding=1))
+    costs, positions = measured_costs(model, (3, 32, 32), "avx512"), count_positions(model, (3, 32, 32))
+    assert costs.keys() == positions.keys() == {"0.weight", "2.weight"}
+    assert costs["0.weight"] > costs["2.weight"] > costs["0.weight"] * 16 / 1024

@@ -88,6 +88,12 @@ class CompressConfig(Section):
     distribution: Literal["erk", "uniform", "latency"] = Field(
         "erk", description="latency: erk, bent so far that it takes no more run time than uniform."
     )
+    latency_costs: Literal["target", "positions", "avx2", "avx512", "neon"] | None = Field(
+        None,
+        examples=["target"],
+        description="What latency goes by: the sparse runtime's cost table of the export target or an instruction set, or "
+        "the number of output positions.",
+    )
     density_schedule: Literal["constant", "gradual"] = Field(
         "constant", description="gradual: from dense to the density over the rounds."
     )

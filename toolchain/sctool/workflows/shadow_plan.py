@@ -108,10 +108,11 @@ def read_stretches(run: Run) -> list[Stretch]:
 
 
 def identify(run: Run, pool: Pool, count: int, queries: int, way: str) -> str:
-    """A hash of all that the answers of the shadow models follow from."""
-    config = run.config.model_dump(mode="json", include={"model", "data", "compress", "safety"})
+    """A hash of all that the answers of the shadow models follow from; a setting that is None is as one that does not
+    exist."""
+    config = run.config.model_dump(mode="json", include={"model", "data", "compress", "safety"}, exclude_none=True)
     for key in ("jobs", "checkpoint_minutes"):
-        config["compress"].pop(key)
+        config["compress"].pop(key, None)
     content: dict[str, Any] = {
         "config": config, "masks": run.summary["files"][MASKS], "split": run.summary["split"]["sha256"],
         "pool": [hashlib.sha256(rows.tobytes()).hexdigest() for rows in (pool.rows, pool.population)],

@@ -7,14 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sctool.domain.target import load_target
 from sctool.errors import ConfigError
 from sctool.resources import suggest
-from sctool.sparsity.cost import count_positions
+from sctool.sparsity.cost import count_positions, measured_costs
 from sctool.sparsity.density import DISTRIBUTIONS, Counts
 from sctool.sparsity.maskable import find_maskable
 from sctool.sparsity.topology import Masks, magnitude_masks, random_masks
 from sctool.sparsity.trainer import TrainingState, start_training
 from sctool.workflows.experiment import INITIAL_MASKS, INITIAL_WEIGHTS, Experiment
+from sctool.workflows.kernels import target_isa
 from sctool.workflows.run_directory import read_tensors
 
 
@@ -44,8 +46,17 @@ def plan_counts(experiment: Experiment, model: nn.Module) -> Counts:
     names, _ = find_layers(experiment, model)
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(parameters[name].shape) for name in names}
-    costs = count_positions(model, experiment.data.x.shape[1:])
-    return DISTRIBUTIONS[config.distribution](shapes, config.density, {n: float(c) for n, c in costs.items()})
+    costs = _costs(experiment, model) if config.distribution == "latency" else {}
+    return DISTRIBUTIONS[config.distribution](shapes, config.density, costs)
+
+
+def _costs(experiment: Experiment, model: nn.Module) -> dict[str, float]:
+    """Weight name -> what a non-zero of it takes at run time, by compress.latency_costs."""
+    by, shape = experiment.config.compress.latency_costs or "target", experiment.data.x.shape[1:]
+    if by == "positions":
+        return {name: float(count) for name, count in count_positions(model, shape).items()}
+    isa = target_isa(load_target(experiment.config.export.target)) if by == "target" else by
+    return measured_costs(model, shape, isa)
 
 
 def start_dense(experiment: Experiment) -> TrainingState:

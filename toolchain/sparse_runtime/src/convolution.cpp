@@ -10,7 +10,7 @@
 namespace sctool {
 namespace {
 
-constexpr std::size_t kTileFloats = 16384;  // of a block of packed channels: larger ones cost more than shorter rows
+constexpr std::size_t kTileFloats = 16384;  // of a block of packed channels; 32 KiB is slower, 128 and 256 KiB were no different
 constexpr std::size_t kDirectFloats = 16;   // what an unpacked channel counts for in a block
 
 // Channels whose phases are split before the first of them is read: a load right behind its stores would wait for them.

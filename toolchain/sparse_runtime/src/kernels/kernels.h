@@ -24,7 +24,7 @@ struct SparseTile {
   const float* values;
   const std::uint16_t* offsets;
   // [rows]: which row comes next, and its entries. Rows of as many entries follow each other, so that the processor
-  // foresees where their loops end: that alone halves the time at low densities.
+  // foresees where their loops end: a third less time for a 4 x 4 map at density 0.05, a fifth less for a ResNet-18.
   const std::uint16_t* order;
   const std::uint16_t* counts;
   std::uint32_t rows;
