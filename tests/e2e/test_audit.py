@@ -207,18 +207,18 @@ def call(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_an_application_is_verified_like_its_bundle(made_run: Path, tmp_path: Path) -> None:
     bundle = made_run / "bundles" / "android"
     with zipfile.ZipFile(tmp_path / "app.apk", "w") as app:
-        for name in ("model.onnx", "model.pte"):
+        for name in ("model.onnx", "model.pte", "model.spte"):
             app.write(bundle / name, f"assets/{name}")
         app.writestr("assets/other.tflite", b"?")
     done = call("verify", tmp_path / "app.apk", "--run", made_run, "--junit", "v.xml", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     _, direct = verify(bundle, output=tmp_path / "direct.json")
-    assert [column["kind"] for column in found["columns"]] == ["dense", "sparse", "artifact", "artifact"]
+    assert [column["kind"] for column in found["columns"]] == ["dense", "sparse", *["artifact"] * 3]
     for one, other in zip(found["columns"], direct["columns"], strict=True):
         assert [each["auc"] for each in one["attacks"]] == [each["auc"] for each in other["attacks"]]
     assert any("other.tflite was NOT verified" in note for note in found["notes"])
-    assert set(found["artifacts"]) == {"assets/model.onnx", "assets/model.pte"}
+    assert set(found["artifacts"]) == {"assets/model.onnx", "assets/model.pte", "assets/model.spte"}
     assert (tmp_path / "app.apk.verification.json").is_file() and "<testsuites" in (tmp_path / "v.xml").read_text()
     again = call("verify", tmp_path / "app.apk", "--run", made_run, "--baseline", "direct.json", "-q", cwd=tmp_path)
     assert again.returncode == 0, again.stderr

@@ -28,9 +28,17 @@ SPTE_NOTE = "the program beside it with its weights stored sparse; unpacked, byt
 
 
 def write_executorch(
-    folder: Path, run: Run, model: nn.Module, example: torch.Tensor, note: str, *, sparse_for: Target | None = None
+    folder: Path,
+    run: Run,
+    model: nn.Module,
+    example: torch.Tensor,
+    note: str,
+    *,
+    package: bool,
+    sparse_for: Target | None = None,
 ) -> tuple[dict[str, FileEntry], list[BackendEntry]]:
-    """Write the run's `model` into `folder` in every precision of its config; file name -> entry of the manifest.
+    """Write the run's `model` into `folder` in every precision of its config, with `package` also as sparse packages; file
+    name -> entry of the manifest.
 
     With `sparse_for`, the float32 program puts the layers where that pays on that target on our sparse runtime; which
     backend takes which layer comes second. `note` goes with each file. Raises ExportError where the model cannot be
@@ -52,7 +60,7 @@ def write_executorch(
         write_file(path, _checked(export_pte(model, example, **arguments).program))  # type: ignore[arg-type]
         entry = describe_file(path, "pte", RUNTIME, "dense", f"{PTE_NOTE}. {note}".strip(), XNNPACK, precision)
         files[path.name] = entry
-        if settings.sparse_package:
+        if package:
             parts = export_pte(model, example, apart=True, **arguments)  # type: ignore[arg-type]
             path = folder / name_file(precision, "spte")
             write_file(path, pack(_checked(parts.program), _checked(parts.data)))

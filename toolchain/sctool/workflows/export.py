@@ -91,7 +91,13 @@ def export(
         progress(1, 4, "exporting ExecuTorch")
         sparse_pte = (backend or settings.backend or device_target.delegate) == "sparse"
         executorch, backends = write_executorch(
-            staging, run, folded, example, note, sparse_for=device_target if sparse_pte else None
+            staging,
+            run,
+            folded,
+            example,
+            note,
+            package=settings.sparse_package and model == "sparse",
+            sparse_for=device_target if sparse_pte else None,
         )
         progress(2, 4, "comparing with eager")
         files = {**written, **executorch}
