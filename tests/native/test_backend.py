@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sctool.export.fold import fold_batch_norm
 
 from sctool.errors import NativeRuntimeMissing
 from sctool.export.executorch import export_pte, export_sparse_pte
 from sctool.export.manifest import read_manifest
+from sctool.export.passes.batch_norm import fold_batch_norm
 from sctool.models.mobilenet import MobileNetV2
 from sctool.models.resnet import ResNet18
 from sctool.native.costs import list_tables, load_costs
@@ -128,7 +128,7 @@ def test_a_residual_network_is_one_payload_and_answers_as_pytorch(
     limit = {"float32": 1e-5, "float16": 2e-3, "int8": 5e-2}[values]
     assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
     if values == "float32":
-        assert len(program.content) < 0.25 * len(export_pte(model, example, max_batch=4))
+        assert len(program.content) < 0.25 * len(export_pte(model, example, max_batch=4).program)
 
 
 @pytest.mark.slow
