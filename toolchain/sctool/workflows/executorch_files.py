@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sctool.atomic import write_file
@@ -47,7 +49,7 @@ def write_executorch(
     settings = run.config.export
     files: dict[str, FileEntry] = {}
     backends: list[BackendEntry] = []
-    calibration = _calibration_records(run) if "int8" in settings.precisions else None
+    calibration = torch.from_numpy(calibration_records(run)) if "int8" in settings.precisions else None
     for precision in settings.precisions:
         arguments = {"max_batch": settings.max_batch, "precision": precision, "calibration": calibration}
         path = folder / name_file(precision, "pte")
@@ -99,10 +101,11 @@ def describe_file(
     )  # fmt: skip
 
 
-def _calibration_records(run: Run) -> torch.Tensor:
+def calibration_records(run: Run) -> NDArray[np.float32]:
     """The records of the split part `quantisation`, [N, ...]."""
     data = load_dataset(run.config.data.source, run.config.data.root)
-    return torch.from_numpy(data.x[read_split(run)["quantisation"]])
+    records: NDArray[np.float32] = data.x[read_split(run)["quantisation"]]
+    return records
 
 
 def _checked(content: bytes) -> bytes:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sctool.atomic import write_file
-from sctool.data.source import load_dataset
 from sctool.domain.artifact import Precision
 from sctool.domain.config import ExportConfig
 from sctool.export.manifest import FileEntry, LayerEntry, PassEntry
@@ -23,8 +22,8 @@ from sctool.export.precision import lower_precision
 from sctool.export.sizes import bound_size, gzip_size
 from sctool.export.sparsify import SparseModel, Storage, sparsify_onnx
 from sctool.export.storage_rules import ORT_DENSE, ORT_FOLDS, ORT_SPARSE_INITIALISER, StorageRule
-from sctool.workflows.executorch_files import describe_file, name_file
-from sctool.workflows.run_directory import Run, read_split
+from sctool.workflows.executorch_files import calibration_records, describe_file, name_file
+from sctool.workflows.run_directory import Run
 
 ANY_BATCH = 2**20
 PASS_RECORDS = 16
@@ -80,7 +79,7 @@ def build_onnx(run: Run, settings: ExportConfig, model: nn.Module, records: NDAr
     values = settings.values
     files = [_pack("float32", dense, Storage(settings.codec, values, settings.load_budget))]
     lower = [precision for precision in settings.precisions if precision != "float32"]
-    calibration = _calibration_records(run) if lower else records[:0]
+    calibration = calibration_records(run)[:CALIBRATION_RECORDS] if lower else records[:0]
     for precision in lower:
         lowered = lower_precision(dense, precision, calibration)
         files.append(_pack(precision, lowered, Storage(settings.codec, load_budget=settings.load_budget)))
@@ -118,11 +117,3 @@ def _rule(packed: SparseModel) -> StorageRule:
     if packed.proto.graph.sparse_initializer:
         return ORT_SPARSE_INITIALISER
     return ORT_FOLDS if any(layer.codec != "dense" for layer in packed.layers) else ORT_DENSE
-
-
-def _calibration_records(run: Run) -> NDArray[np.float32]:
-    """Of the split part `quantisation`, [N, ...], the first CALIBRATION_RECORDS."""
-    data = load_dataset(run.config.data.source, run.config.data.root)
-    rows = read_split(run)["quantisation"][:CALIBRATION_RECORDS]
-    records: NDArray[np.float32] = data.x[rows]
-    return records
