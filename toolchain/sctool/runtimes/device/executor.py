@@ -55,10 +55,10 @@ class ExecutorArtifact:
         self._options = self._probe(runner)
         program, data = _unpack(content, path)
         self._input = _read_input(program, path)
-        self._model = ["--model_path", self._push(program, "model.pte")]
+        self._model = ["--model_path", self._push(program, f"{self.sha256[:12]}.pte")]
         if data is not None:
             self._demand("data_path", "it cannot read weights from a file of their own")
-            self._model += ["--data_path", self._push(data, "model.ptd")]
+            self._model += ["--data_path", self._push(data, f"{self.sha256[:12]}.ptd")]
         if "method_name" in self._options:
             self._model += ["--method_name", "forward"]
         if "print_output" in self._options:
@@ -156,8 +156,10 @@ class ExecutorArtifact:
             line for line in lines if "rror" in line or "ailed" in line or line.startswith(("E ", "F "))
         ] or lines
         reason = telling[0][:200].rstrip(".") if telling else "no message"
+        signal = -done.exit_code if done.exit_code < 0 else max(0, done.exit_code - 128)
+        ending = f"was killed by signal {signal}" if signal else f"ended with {done.exit_code}"
         raise ArtifactError(
-            f"The executor_runner ended with {done.exit_code} on {self.path.name}: {reason}.",
+            f"The executor_runner {ending} on {self.path.name}: {reason}.",
             hint="Was it built with the backends that the program needs (XNNPACK), and for its ExecuTorch version?",
         )
 
