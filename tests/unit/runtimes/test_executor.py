@@ -19,6 +19,8 @@ from sctool.runtimes.device.executor import ExecutorArtifact
 from sctool.runtimes.device.registry import on_device
 from sctool.runtimes.device.session import DeviceArtifact, open_artifact
 from sctool.runtimes.executorch import ExecuTorchSession
+from sctool.workflows.on_device import add_device
+from sctool.workflows.subject import open_subject
 
 SEEDS = Path(__file__).resolve().parents[3] / "fuzz" / "corpus"
 PROGRAM, PACKAGE = SEEDS / "pte/float32.pte", SEEDS / "spte/float32.spte"
@@ -185,13 +187,19 @@ def test_the_option_is_held_against_the_others(make: Make, bundle_copy: Path) ->
 
 
 @pytest.mark.slow
-def test_stock_programs_are_audited_and_profiled(make: Make, bundle_copy: Path) -> None:
-    given = ["--device", "host", "--executorch-runner", str(make(STAND_IN)), "--json"]
-    verified = CliRunner().invoke(app, ["verify", str(bundle_copy), *given])
-    assert verified.exit_code == 0, verified.output
-    assert '"model.pte (on host)"' in verified.stdout and '"model.spte (on host)"' in verified.stdout
-    profiled = CliRunner().invoke(
-        app, ["profile", str(bundle_copy), *given[:-1], "--iterations", "3", "--repeats", "1"]
-    )
+def test_stock_programs_join_the_audit_and_the_profile(make: Make, bundle_copy: Path) -> None:
+    runner = make(STAND_IN)
+    with (
+        open_subject(bundle_copy, run=None, config=None, data_source=None) as opened,
+        add_device(opened, "host", runner) as (subject, on),
+    ):
+        assert on is not None and not subject.notes
+        assert on.twins["model.pte (on host)"] == "model.pte (ExecuTorch)"
+        columns = {column.name: column.session for column in subject.columns}
+        x = subject.data.x[:3]
+        for there, here in on.twins.items():
+            np.testing.assert_allclose(columns[there].run(x), columns[here].run(x), atol=1e-4)
+    command = ["profile", str(bundle_copy), "--device", "host", "--executorch-runner", str(runner), "--iterations", "3"]
+    profiled = CliRunner().invoke(app, [*command, "--repeats", "1"])
     assert profiled.exit_code == 0, profiled.output
-    assert "executorch executor_runner" in profiled.output and "unknown" in profiled.output
+    assert "executor_runner" in profiled.output and "unknown" in profiled.output
