@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sctool.formats.pte import Delegate, Method, Program
 from sctool.native.library import BACKEND
 from sctool.runtimes.device.cross import build_sparse_runner, list_cross_compilers
 from sctool.runtimes.device.facts import parse_facts, parse_properties
-from sctool.runtimes.device.kit import find_kit, read_pins
+from sctool.runtimes.device.kit import _unpack_debian, find_kit, read_pins
 from sctool.runtimes.device.local import LocalSession, affinity_mask, run_process
 from sctool.runtimes.device.runner import RUNNERS, Refusal, Work, find_runner, read_line, work_arguments
 
@@ -87,6 +88,38 @@ def test_pins_are_whole() -> None:
     packages = pins["debian"]["packages"]
     assert len({package["name"] for package in packages}) == len(packages) > 30
     assert all(re.fullmatch("[0-9a-f]{64}", item["sha256"]) and item["version"] for item in [pins["wheel"], *packages])
+
+
+def test_a_package_that_debian_has_replaced_is_taken_by_its_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pinned version of one of two is gone: the other keeps its hash, and a wrong one is still refused."""
+    hashes = {name: hashlib.sha256(f"{name}=1".encode()).hexdigest() for name in ("old", "kept")}
+    pins = {"packages": [{"name": name, "version": "1", "sha256": value} for name, value in hashes.items()]}
+    gone, said = {"old=1"}, []
+
+    def fake(command: list[str], *, folder: Path | None = None, **_: object) -> Completed:
+        wanted = [part for part in command if part.partition("=")[0] in ("old", "kept")]
+        if command[0] == "apt-cache":
+            return Completed(100 if wanted[0] in gone else 0, "", "")
+        if "download" in command and folder is not None:
+            if gone & set(wanted):
+                return Completed(100, "", "E: Version '1' for 'old' was not found")
+            for part in wanted:
+                (folder / f"{part.partition('=')[0]}_x.deb").write_text(part)
+        return Completed(0, "", "")
+
+    monkeypatch.setattr("sctool.runtimes.device.kit.run_process", fake)
+    assert _unpack_debian(pins, tmp_path / "one", said.append) == ["old"]
+    assert "newer versions than are pinned" in said[-1] and "old" in said[-1]
+    pins["packages"][1]["sha256"] = "0" * 64
+    with pytest.raises(NativeRuntimeMissing, match="pinned is 0000"):
+        _unpack_debian(pins, tmp_path / "two", said.append)
+    gone.clear()
+    monkeypatch.setattr("sctool.runtimes.device.kit.run_process", lambda *_, **__: Completed(100, "", "E: no network"))
+    gone.update(("old=1", "kept=1"))
+    with pytest.raises(NativeRuntimeMissing, match="no network"):
+        _unpack_debian(pins, tmp_path / "three", said.append)
 
 
 def test_without_the_kit_the_next_step_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,15 +131,20 @@ def _device_checks() -> list[Check]:
     from sctool.profiling.doctor import Check
     from sctool.runtimes.device.adb import peek_attached
     from sctool.runtimes.device.cross import HINT, list_cross_compilers
-    from sctool.runtimes.device.kit import find_kit
+    from sctool.runtimes.device.kit import find_kit, list_replaced
 
     def find_phones() -> str:
         return ", ".join(f"{device.serial} ({device.state})" for device in peek_attached()) or "none attached"
 
+    def describe_kit() -> str:
+        kit = find_kit()
+        newer = list_replaced(kit)
+        return f"{kit.folder}" + (f", newer than pinned: {', '.join(newer)}" if newer else "")
+
     compilers = [compiler.name for compiler in list_cross_compilers()]
     step = None if compilers else HINT
     found = [Check("Arm C++ compiler", bool(compilers), "optional", "; ".join(compilers) or "not found", step)]
-    for name, look in (("phones", find_phones), ("Arm emulator kit", lambda: str(find_kit().folder))):
+    for name, look in (("phones", find_phones), ("Arm emulator kit", describe_kit)):
         try:
             found.append(Check(name, True, "optional", look()))
         except SctoolError as error:
