@@ -1,10 +1,12 @@
 """How good are latency estimates? On this host: predicted, then measured; on phones: against published figures.
 
     python benchmarks/estimate_validation.py [--runs 15]     (8 minutes; writes results/estimate_validation*.csv)
+    python benchmarks/estimate_validation.py --reach         (from the host's figures in that file: estimate_reach.csv)
 
 Every prediction leaves out what it predicts. On the host: the costs of kinds of work are fitted to the other models. On
 a phone: they are fitted to the other phones, and the phone's scale comes from its other models. Beside each estimate
-stands that of counted multiply-adds alone. torchvision, for the architectures of the published tables, is optional.
+stands that of counted multiply-adds alone. `--reach`: the small models of the zoo, scaled by the architectures of the
+published tables alone, as a phone's are. torchvision, for the architectures of the published tables, is optional.
 """
 
 from __future__ import annotations
@@ -28,7 +30,15 @@ from sctool.domain.target import load_target
 from sctool.domain.work import Work
 from sctool.export.onnx import export_onnx, serialise_onnx
 from sctool.models.build import build_model
-from sctool.profiling.estimate import Costs, find_scale, fit_costs, largest_factor, mean_error, read_anchor_models
+from sctool.profiling.estimate import (
+    Costs,
+    find_scale,
+    fit_costs,
+    largest_factor,
+    mean_error,
+    read_anchor_models,
+    read_costs,
+)
 from sctool.profiling.work import count_work
 from sctool.resources import list_resources
 
@@ -49,16 +59,21 @@ ZOO: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "mobilenet-v2-32": ("mobilenet_v2", {}, (3, 32, 32)),
     "cnn1d-128": ("cnn1d", {}, (9, 128)),
 }
+REACH_COLUMNS = ("costs", "model", "times_smaller", "measured_ms", "predicted_ms", "factor")
 COLUMNS = ("place", "model", "tag", "measured_ms", "predicted_ms", "error", "predicted_by_macs_ms", "error_by_macs")
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--runs", type=int, default=15)
-    runs = arguments.parse_args().runs
+    arguments.add_argument("--reach", action="store_true")
+    given = arguments.parse_args()
     torch.set_num_threads(1)
     folder = Path(os.environ.get("SCTOOL_MODELS") or tempfile.mkdtemp(prefix="sctool-models-"))
     folder.mkdir(parents=True, exist_ok=True)
+    if given.reach:
+        return write_csv(RESULTS / "estimate_reach.csv", REACH_COLUMNS, validate_reach(folder))
+    runs = given.runs
     rows = [*validate_host(make_models(folder), runs), *validate_phones()]
     write_csv(RESULTS / "estimate_validation.csv", COLUMNS, rows)
     summary = [
@@ -72,18 +87,42 @@ def main() -> None:
 
 def make_models(folder: Path) -> dict[str, Path]:
     """Files of at least 20 models; those that are there already are taken."""
-    files = {}
-    for name, (source, options, shape) in ZOO.items():
-        files[name] = folder / f"zoo-{name}.onnx"
-        if not files[name].is_file():
-            model = build_model(source, options, input_shape=shape, classes=10, seed=0).eval()
-            write_file(files[name], serialise_onnx(export_onnx(model, torch.rand(2, *shape), max_batch=8)))
+    files = make_zoo(folder)
     try:
         names = list(architectures_once())
     except ImportError:
         print("torchvision is missing: the zoo's models alone")
         return files
     return {**files, **{name: export_architecture(name, folder) for name in names}}
+
+
+def make_zoo(folder: Path) -> dict[str, Path]:
+    files = {}
+    for name, (source, options, shape) in ZOO.items():
+        files[name] = folder / f"zoo-{name}.onnx"
+        if not files[name].is_file():
+            model = build_model(source, options, input_shape=shape, classes=10, seed=0).eval()
+            write_file(files[name], serialise_onnx(export_onnx(model, torch.rand(2, *shape), max_batch=8)))
+    return files
+
+
+def validate_reach(folder: Path) -> list[dict[str, Any]]:
+    """The zoo on the host, from the committed measurements: by the phones' costs, and by costs of the architectures here."""
+    with (RESULTS / "estimate_validation.csv").open() as file:
+        measured = {r["model"]: float(r["measured_ms"]) for r in csv.DictReader(file) if r["place"] == "host"}
+    works = read_anchor_models()
+    known = {name: ms for name, ms in measured.items() if name in works}
+    anchors, figures = [works[name] for name in known], list(known.values())
+    rows = []
+    for costs in (read_costs("arm"), fit_costs(anchors, figures, [0] * len(known), "host", find_cache_mb())):
+        scale, smallest = find_scale(costs, anchors, figures), min(costs.relative(work) for work in anchors)
+        for name, path in make_zoo(folder).items():
+            relative = costs.relative(count_work(path))
+            rows.append({
+                "costs": costs.family, "model": name, "times_smaller": smallest / relative, "measured_ms": measured[name],
+                "predicted_ms": scale * relative, "factor": scale * relative / measured[name],
+            })  # fmt: skip
+    return rows
 
 
 def validate_host(files: dict[str, Path], runs: int) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def ours_ns(kind: Kind, channels: int, side: int, kernel: int, groups: int, dens
     )
     with tempfile.NamedTemporaryFile(suffix=".scsp") as file:
         Path(file.name).write_bytes(write_payload(graph))
-        command = [str(find_runner()), "--payload", file.name, "--isa", isa, "--steps", "yes"]
+        command = [str(find_runner()), "--model", file.name, "--isa", isa, "--steps", "yes"]
         reply = subprocess.run([*command, "--iterations", str(RUNS)], capture_output=True, text=True, check=True)
     return float(json.loads(reply.stdout)["step_ns"][0])
 

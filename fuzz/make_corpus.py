@@ -1,4 +1,7 @@
-"""Writes the seeds in fuzz/corpus, small real files: `python fuzz/make_corpus.py`, from the project's folder."""
+"""Writes the seeds in fuzz/corpus, and the program among the sparse runtime's seeds: small real files.
+
+python fuzz/make_corpus.py     # from the project's folder
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ import torch
 from torch import nn
 
 from sctool.domain.config import validate_config
-from sctool.export.executorch import export_pte
+from sctool.export.executorch import export_pte, export_sparse_pte
 from sctool.export.onnx import export_onnx, serialise_onnx
 from sctool.export.sparsify import sparsify_onnx
 from sctool.formats.spte import pack
+from sctool.native.costs import load_costs
 from sctool.workflows.compress import compress
 from sctool.workflows.export import export
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
+NATIVE = CORPUS.parents[1] / "toolchain" / "sparse_runtime" / "fuzz" / "corpus"
 SHORT = {"rounds": 1, "warm_up_steps": 20, "steps_per_round": 10, "final_steps": 10, "dense_steps": 20,
          "candidates": ["magnitude/gradient"], "loss": "cross_entropy", "halving": [], "early_stopping": False}  # fmt: skip
 
@@ -39,6 +44,8 @@ def main() -> None:
         files["pte"][f"{precision}_apart.pte"] = parts.program
         files["ptd"][f"{precision}.ptd"] = parts.data
         files["spte"][f"{precision}.spte"] = pack(parts.program, parts.data)
+    sparse = export_sparse_pte(model, example, max_batch=4, costs=load_costs("avx2"))
+    (NATIVE / "program.pte").write_bytes(sparse.content)
     dense = export_onnx(model, example, max_batch=4)
     files["onnx"] = {
         "dense.onnx": serialise_onnx(dense),

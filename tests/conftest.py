@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from sctool.native import build
+from sctool.native.library import load_library
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -53,3 +58,25 @@ def run_copy(made_run: Path, tmp_path: Path) -> Path:
 def bundle_copy(run_copy: Path) -> Path:
     """The bundle inside `run_copy`."""
     return run_copy / "bundles" / "android"
+
+
+@pytest.fixture(scope="session")
+def library() -> ctypes.CDLL:
+    """The sparse runtime's shared library, from the cache where these very sources were built before."""
+    if missing := build.missing_tools():
+        pytest.skip(f"no build without {', '.join(missing)}")
+    folder = build.cache_folder()
+    assert folder is not None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "test.lock").open("w") as lock:  # one of the parallel workers builds
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = build.find_library() or build.build_library()
+    return load_library(found)
+
+
+@pytest.fixture(scope="session")
+def sparse_bundle(made_run: Path, library: ctypes.CDLL, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`made_run` exported with the sparse backend. Treat as read-only."""
+    from sctool.workflows.export import export
+
+    return export(made_run, backend="sparse", output=tmp_path_factory.mktemp("sparse") / "bundle")[0]

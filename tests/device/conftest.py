@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sctool.errors import NativeRuntimeMissing
+from sctool.native.build import find_library
 from sctool.runtimes.device.adb import find_adb
 from sctool.runtimes.device.kit import EmulatorKit, cache_folder, find_kit
 
@@ -41,6 +42,8 @@ def adb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("SCTOOL_CACHE", str(cache_folder()))
+    if native := find_library():  # adb writes to HOME, which is not the user's here
+        monkeypatch.setenv("SCTOOL_NATIVE", str(native.parent))
     for name, value in (("ANDROID_ADB_SERVER_PORT", str(port)), ("HOME", str(home)), ("ADB_MDNS", "0"),
                         ("ADB_MDNS_AUTO_CONNECT", "0"), ("ADB_USB", "0")):  # fmt: skip
         monkeypatch.setenv(name, value)

@@ -25,6 +25,8 @@ CNXN, AUTH, OPEN, OKAY, WRTE, CLSE = (
     int.from_bytes(name, "little") for name in (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"WRTE", b"CLSE")
 )
 MAX_PAYLOAD = 256 * 1024
+AARCH64 = b"\xb7\0"
+"""An ELF file's machine."""
 STDIN, STDOUT, STDERR, EXIT = 0, 1, 2, 3
 SUBSTITUTED = ("/data/local/tmp", "/sys/devices/system/cpu", "/sys/class/thermal", "/proc/cpuinfo", "/proc/meminfo")
 
@@ -111,14 +113,19 @@ class Daemon:
         """Where the phone's `path` lies on this machine; nothing outside the root is ever named."""
         return self.root / os.path.normpath("/" + path).lstrip("/")
 
+    def _emulate(self, found: re.Match[str]) -> str:
+        """An aarch64 program at the beginning of a command goes to the emulator, whatever it is called."""
+        path = Path(found[2])
+        arm = path.is_file() and path.read_bytes()[:20].startswith(b"\x7fELF") and path.read_bytes()[18:20] == AARCH64
+        return f"{found[1]}{' '.join(self.emulator)} {found[2]}" if arm else found[0]
+
     def start(self, command: str, *, merged: bool) -> subprocess.Popen[bytes]:
         """Run a shell command as the phone would."""
         self.commands.append(command)
         for prefix in SUBSTITUTED:
             command = command.replace(prefix, f"{self.root}{prefix}")
         if self.emulator:
-            loader = r"(?<=&& )((?:taskset [0-9a-f]+ )?)(\S*/ld-linux-aarch64\.so\.1)"
-            command = re.sub(loader, lambda found: f"{found[1]}{' '.join(self.emulator)} {found[2]}", command)
+            command = re.sub(r"(?<=&& )((?:taskset [0-9a-f]+ )?)(\S+)", self._emulate, command)
         environment = {**os.environ, **self.environment, "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
         process = subprocess.Popen(
             ["sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

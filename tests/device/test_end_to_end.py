@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,41 @@ def test_the_arm_binary_answers_as_eager_does(device: str, made_run: Path) -> No
         found = artifact.run(x)
         np.testing.assert_allclose(found, expected, atol=1e-4)
         np.testing.assert_array_equal(artifact.run(x[:1]), found[:1])
+
+
+def test_a_sparse_program_answers_as_eager_does(device: str, sparse_bundle: Path, made_run: Path) -> None:
+    """300 records: more than the program's largest batch."""
+    x = np.random.default_rng(0).random((300, 64), np.float32)
+    expected = EagerSession(load_run_model(read_run(made_run))).run(x)
+    with on_device(device) as session:
+        artifact = DeviceArtifact(session, sparse_bundle / "model.pte")
+        np.testing.assert_allclose(artifact.run(x), expected, atol=1e-4)
+        work = artifact.work(x[:1], iterations=3, warm_up=1, warm_loads=2)
+        record = artifact.measure(work, timeout_s=60)
+    assert (artifact.runtime, record["isa"], record["threads"]) == ("sparse", "neon", 1)
+    assert len(record["samples_ns"]) == 3 and len(record["warm_load_ns"]) == 2
+
+
+@pytest.mark.slow
+def test_sparse_and_dense_side_by_side(
+    attach: Attach, kit: EmulatorKit, sparse_bundle: Path, run_copy: Path, tmp_path: Path
+) -> None:
+    """verify, profile with traces and counts of a bundle whose .pte is sparse."""
+    bundle = run_copy / "bundles" / "sparse"
+    shutil.copytree(sparse_bundle, bundle)
+    phone = os.environ.get("SCTOOL_TEST_PHONE") or attach(emulator=kit).serial
+    _, verified = verify(bundle, device=phone)
+    agreement = {name.partition(" ")[0]: found for name, found in verified["device"]["agreement"].items()}
+    assert set(agreement) == {"model.onnx", "model.pte"}
+    assert all(found["max_abs_error"] <= 1e-4 and found["top1_agreement"] == 1.0 for found in agreement.values())
+    assert agreement["model.pte"]["compared_with"] == "model.pte (ExecuTorch)"
+    place = Place(phone, cool_down_s=0.0, trace=tmp_path / "traces")
+    _, profiled = profile(bundle, repeats=1, iterations=3, warm_up=1, place=place)
+    assert [item["runtime"].partition(" ")[0] for item in profiled["profiles"]] == ["onnxruntime", "sparse"]
+    traced = json.loads((tmp_path / "traces/model.pte.trace.json").read_text())
+    assert traced and all("linear" in event["name"] for event in traced)
+    costs = {item["artifact"]: item for item in profile(bundle, place=Place(target="android-emulated"))[1]["costs"]}
+    assert costs["model.pte"]["by_class"]["vector_fma"] < costs["model.onnx"]["by_class"]["vector_fma"] / 3
 
 
 @pytest.mark.slow
@@ -237,6 +273,6 @@ def test_a_trace_of_the_layers_and_steady_clocks(
     assert found["profiles"][0]["fixed_performance"] is True
     modes = (tmp_path / "modes").read_text().split()
     assert [mode for mode in modes if mode in ("true", "false")] == ["true", "false"]
-    events = json.loads((tmp_path / "traces/model.trace.json").read_text())
+    events = json.loads((tmp_path / "traces/model.onnx.trace.json").read_text())
     assert any("kernel_time" in event["name"] and event["ph"] == "X" for event in events)
     assert phone.left_behind == []

@@ -1,9 +1,7 @@
-"""The compiled parts, built once a test run from this checkout's sources; without a compiler the tests skip."""
+"""Builds of the sparse runtime with options of their own; without a compiler the tests skip."""
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,24 +10,9 @@ from pathlib import Path
 import pytest
 
 from sctool.native import build
-from sctool.native.library import load_library
 
 SOURCES = Path(__file__).resolve().parents[2] / "toolchain" / "sparse_runtime"
 Builder = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The shared library, from the cache where these very sources were built before."""
-    if missing := build.missing_tools():
-        pytest.skip(f"no build without {', '.join(missing)}")
-    folder = build.cache_folder()
-    assert folder is not None
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "test.lock").open("w") as lock:  # one of the parallel workers builds
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = build.find_library() or build.build_library()
-    return load_library(found)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +45,7 @@ def run_payload(command: list[str], payload: bytes, x: bytes, batch: int, folder
     for name, content in (("p.scsp", payload), ("x.bin", x)):
         (folder / name).write_bytes(content)
     done = subprocess.run(
-        [*command, "--payload", folder / "p.scsp", "--input", folder / "x.bin", "--output", folder / "y.bin",
+        [*command, "--model", folder / "p.scsp", "--input", folder / "x.bin", "--output", folder / "y.bin",
          "--batch", str(batch)], capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,16 +1,18 @@
-"""Other builds of the same sources: sanitizers, the fuzzer, Arm under emulation, the stand-alone runner."""
+"""Other builds of the same sources: sanitizers, the fuzzer, Arm under emulation."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sctool.errors import NativeRuntimeMissing
 from sctool.export.sparse.graph import Activation, Graph, Storage, Window
 from sctool.export.sparse.payload import write_payload
+from sctool.runtimes.device.cross import build_sparse_runner
+from sctool.runtimes.device.kit import CPU, find_kit
 from tests.native.conftest import SOURCES, Builder, need, run_payload
 from tests.native.oracle import answer, convolution, draw, mlp, relative_error
 
@@ -100,34 +102,11 @@ def test_the_fuzzer_finds_nothing_in_its_seeds_and_a_few_seconds(builder: Builde
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_on_arm_under_emulation(builder: Builder, tmp_path: Path) -> None:
-    need("aarch64-linux-gnu-g++", "qemu-aarch64")
-    folder = builder("arm", "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
-                     "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++")  # fmt: skip
-    command = ["qemu-aarch64", str(folder / "sctool_runner"), "--isa", "neon"]
-    hold_against_oracle(command, tmp_path)
-
-
-def test_the_runner_reports_one_json_line(builder: Builder, tmp_path: Path) -> None:
-    runner = builder("plain") / "sctool_runner"
-    (tmp_path / "p.scsp").write_bytes(write_payload(cases()["mlp"]))
-    command = [runner, "--payload", tmp_path / "p.scsp", "--cpu", "0", "--iterations", "5", "--steps", "yes"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    record = json.loads(done.stdout)
-    assert len(record["samples_ns"]) == 5 and len(record["step_ns"]) == 2
-    assert record["affinity"] == "0" and record["isa"] in ("portable", "neon") and record["load_ns"] > 0
-    assert record["vm_hwm_kib"] > 100
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "reason"),
-    [
-        (["--payload"], 2, "needs a value"),
-        (["--batch", "0"], 2, "goes from 1"),
-        (["--payload", "absent"], 1, "cannot read absent"),
-        (["--payload", "/dev/null"], 1, "ends 4 bytes early"),
-    ],
-)
-def test_the_runner_says_what_is_wrong(builder: Builder, words: list[str], code: int, reason: str) -> None:
-    done = subprocess.run([builder("plain") / "sctool_runner", *words], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (code, "") and reason in done.stderr
+def test_on_arm_under_emulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        kit, runner = find_kit(), build_sparse_runner()
+    except NativeRuntimeMissing as error:
+        pytest.skip(str(error))
+    for name, value in kit.environment.items():
+        monkeypatch.setenv(name, value)
+    hold_against_oracle([str(kit.qemu), "-cpu", CPU, str(runner), "--isa", "neon"], tmp_path)

@@ -14,20 +14,18 @@
  * 5 the runtime refuses the model or the records. The reason is one line on stderr.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "marks.h"
 #include "ort_api.h"
+#include "process.h"
 #include "sha256.h"
 
 enum { USAGE = 2, FILES = 3, RUNTIME = 4, MODEL = 5, MAX_RANK = 8 };
@@ -64,12 +62,6 @@ static void fail(int code, const char *what, const char *reason) {
 
 static void check(OrtApi api, OrtStatus *status, const char *what) {
   if (status) fail(MODEL, what, ort_error_message(api)(status));
-}
-
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 static long parse_number(const char *name, const char *text, long least, long most) {
@@ -214,47 +206,6 @@ static void time_calls(const Runtime *runtime, const Model *model, Request *requ
     ort_release_value(runtime->api)(value);
     if (i >= 0) samples[i] = taken;
   }
-}
-
-/* The value of `key` in /proc/self/status, in KiB; -1: unknown. */
-static long status_kib(const char *key) {
-  char line[256];
-  long value = -1;
-  FILE *file = fopen("/proc/self/status", "r");
-  while (file && fgets(line, sizeof line, file))
-    if (!strncmp(line, key, strlen(key))) value = strtol(line + strlen(key), NULL, 10);
-  if (file) fclose(file);
-  return value;
-}
-
-/* Prints what every thread of this process may run on, as the kernel says it. */
-static void print_affinity(void) {
-  DIR *tasks = opendir("/proc/self/task");
-  struct dirent *task;
-  int printed = 0;
-  printf("\"affinity\":[");
-  while (tasks && (task = readdir(tasks))) {
-    char path[320], line[512];
-    if (task->d_name[0] == '.') continue;
-    snprintf(path, sizeof path, "/proc/self/task/%s/status", task->d_name);
-    FILE *file = fopen(path, "r");
-    while (file && fgets(line, sizeof line, file))
-      if (!strncmp(line, "Cpus_allowed_list:", 18)) {
-        char *text = line + 18;
-        text += strspn(text, " \t");
-        text[strcspn(text, "\n")] = 0;
-        if (strspn(text, "0123456789,-") == strlen(text)) printf("%s\"%s\"", printed++ ? "," : "", text);
-      }
-    if (file) fclose(file);
-  }
-  if (tasks) closedir(tasks);
-  printf("]");
-}
-
-static void print_numbers(const char *name, const int64_t *values, long count) {
-  printf("\"%s\":[", name);
-  for (long i = 0; i < count; i++) printf("%s%lld", i ? "," : "", (long long)values[i]);
-  printf("]");
 }
 
 static const char *instruction_set(void) {

@@ -29,6 +29,11 @@ def test_android_gets_snippets_for_the_versions_and_shapes_of_the_bundle(made_ru
     assert f'executorch-android:{manifest.tool_versions["executorch"]}"' in gradle
     assert "longArrayOf(1, 64)" in kotlin and "CLASSES = 10" in kotlin and f'"{manifest.input.name}" to input' in kotlin
     assert f"{manifest.files['model.onnx'].size_bytes:,} bytes" in readme
+    assert (
+        f"| ONNX Runtime | 1.29.0 | 32,232,640 bytes | 12,154,165 bytes | {manifest.tool_versions['onnxruntime']} |"
+        in readme
+    )
+    assert re.search(r"ExecuTorch [0-9.]+: unknown", readme) and "the download grows by about 12.2 MB" in readme
     for text in (gradle, kotlin):
         assert text.count("{") == text.count("}") and text.count("(") == text.count(")") and "{%" not in text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,13 @@ from sctool.export.sparsify import sparsify_onnx
 from sctool.profiling.budget import ALLOWED, check_estimates, not_gated
 from sctool.profiling.calibration import to_target
 from sctool.profiling.estimate import (
+    BAND,
     PRIOR,
+    REACH,
+    SMALL_FACTOR,
+    SMALL_REACH,
     Costs,
+    Estimate,
     estimate,
     find_scale,
     fit_costs,
@@ -35,6 +41,7 @@ from sctool.profiling.estimate import (
 from sctool.profiling.work import count_work
 from sctool.resources import list_resources
 
+ROOT = Path(__file__).resolve().parents[3]
 ARM, MODELS = read_costs("arm"), read_anchor_models()
 
 
@@ -135,9 +142,27 @@ def test_within_reach_it_is_estimated_with_its_band() -> None:
     assert found.low_ms < 236.9 < found.high_ms
 
 
-def test_out_of_reach_or_of_another_precision_it_is_extrapolated_without_a_band() -> None:
-    small = Work(dense=0.1, weights=0.4, nodes=3)
-    assert estimate(small, load_target("redmi-note-7"), ARM, MODELS).low_ms is None
+def test_far_from_every_anchor_it_is_extrapolated_with_the_band_that_is_known_or_says_why_there_is_none() -> None:
+    def grown(factor: float) -> Estimate:
+        work = Work(**{kind: value * factor for kind, value in MODELS["squeezenet"].model_dump().items()})
+        return estimate(work, load_target("redmi-note-7"), ARM, MODELS)
+
+    near, small, tiny, huge = grown(0.5), grown(1 / 50), grown(1 / 500), grown(200)
+    assert [found.tag for found in (near, small, tiny, huge)] == ["estimated", *["extrapolated"] * 3]
+    assert small.latency_ms is not None and small.low_ms == pytest.approx(small.latency_ms / SMALL_FACTOR)
+    assert small.high_ms == pytest.approx(small.latency_ms * BAND) and "too high" in small.notes[-1]
+    for found, why in ((tiny, "nothing so small"), (huge, "nothing so large")):
+        assert (found.low_ms, found.high_ms) == (None, None) and why in found.notes[-1]
+
+
+def test_the_band_of_small_models_holds_what_the_benchmark_found() -> None:
+    with (ROOT / "benchmarks/results/estimate_reach.csv").open() as file:
+        small = [row for row in csv.DictReader(file) if float(row["times_smaller"]) > REACH]
+    assert len(small) >= 10 and max(float(row["times_smaller"]) for row in small) <= SMALL_REACH
+    assert all(1 / BAND < float(row["factor"]) < SMALL_FACTOR for row in small)
+
+
+def test_of_another_precision_it_is_extrapolated_without_a_band() -> None:
     other = estimate(MODELS["resnet-18"], load_target("redmi-note-7"), ARM, MODELS, "int8")
     assert other.tag == "extrapolated" and any("fp32, the model int8" in note for note in other.notes)
 

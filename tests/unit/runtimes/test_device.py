@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -11,11 +12,17 @@ from hypothesis import strategies as st
 
 from sctool.domain.device import Completed, Core, DeviceFacts
 from sctool.errors import ArtifactError, DeviceError, NativeRuntimeMissing, SctoolError
+from sctool.formats.pte import Delegate, Method, Program
+from sctool.native.library import BACKEND
+from sctool.runtimes.device.cross import build_sparse_runner, list_cross_compilers
 from sctool.runtimes.device.facts import parse_facts, parse_properties
-from sctool.runtimes.device.kit import find_kit, read_pins
+from sctool.runtimes.device.kit import _unpack_debian, find_kit, read_pins
 from sctool.runtimes.device.local import LocalSession, affinity_mask, run_process
-from sctool.runtimes.device.runner import RUNNERS, Work, find_runner, read_line, work_arguments
+from sctool.runtimes.device.runner import RUNNERS, Refusal, Work, find_runner, read_line, work_arguments
 
+ROOT = Path(__file__).resolve().parents[3]
+SEEDS = ROOT / "fuzz" / "corpus"
+SPARSE_PROGRAM = ROOT / "toolchain" / "sparse_runtime" / "fuzz" / "corpus" / "program.pte"
 NOTHING = DeviceFacts(None, None, None, None, None, (), None)
 
 
@@ -83,15 +90,86 @@ def test_pins_are_whole() -> None:
     assert all(re.fullmatch("[0-9a-f]{64}", item["sha256"]) and item["version"] for item in [pins["wheel"], *packages])
 
 
+def test_a_package_that_debian_has_replaced_is_taken_by_its_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pinned version of one of two is gone: the other keeps its hash, and a wrong one is still refused."""
+    hashes = {name: hashlib.sha256(f"{name}=1".encode()).hexdigest() for name in ("old", "kept")}
+    pins = {"packages": [{"name": name, "version": "1", "sha256": value} for name, value in hashes.items()]}
+    gone, said = {"old=1"}, []
+
+    def fake(command: list[str], *, folder: Path | None = None, **_: object) -> Completed:
+        wanted = [part for part in command if part.partition("=")[0] in ("old", "kept")]
+        if command[0] == "apt-cache":
+            return Completed(100 if wanted[0] in gone else 0, "", "")
+        if "download" in command and folder is not None:
+            if gone & set(wanted):
+                return Completed(100, "", "E: Version '1' for 'old' was not found")
+            for part in wanted:
+                (folder / f"{part.partition('=')[0]}_x.deb").write_text(part)
+        return Completed(0, "", "")
+
+    monkeypatch.setattr("sctool.runtimes.device.kit.run_process", fake)
+    assert _unpack_debian(pins, tmp_path / "one", said.append) == ["old"]
+    assert "newer versions than are pinned" in said[-1] and "old" in said[-1]
+    pins["packages"][1]["sha256"] = "0" * 64
+    with pytest.raises(NativeRuntimeMissing, match="pinned is 0000"):
+        _unpack_debian(pins, tmp_path / "two", said.append)
+    gone.clear()
+    monkeypatch.setattr("sctool.runtimes.device.kit.run_process", lambda *_, **__: Completed(100, "", "E: no network"))
+    gone.update(("old=1", "kept=1"))
+    with pytest.raises(NativeRuntimeMissing, match="no network"):
+        _unpack_debian(pins, tmp_path / "three", said.append)
+
+
 def test_without_the_kit_the_next_step_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCTOOL_CACHE", str(tmp_path))
     with pytest.raises(NativeRuntimeMissing, match="--install-emulator"):
         find_kit()
 
 
-def test_runners_are_found_by_format() -> None:
-    assert find_runner(Path("m.onnx")) is not None and find_runner(Path("m.pte")) is None
+def test_runners_are_found_by_what_a_file_is(tmp_path: Path) -> None:
     assert all(create().kind == name for name, create in RUNNERS.items())
+    found = [find_runner(path) for path in (Path("m.onnx"), SPARSE_PROGRAM)]
+    assert [runner.kind for runner in found if not isinstance(runner, Refusal)] == ["onnxruntime", "sparse"]
+    damaged = tmp_path / "m.pte"
+    damaged.write_bytes(SPARSE_PROGRAM.read_bytes()[:700])
+    assert not isinstance(find_runner(damaged), Refusal), "the runner itself says what is wrong with it"
+
+
+def test_what_no_runner_takes_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = find_runner(SEEDS / "pte/float32.pte")
+    assert isinstance(stock, Refusal) and "--executorch-runner" in stock.reason
+    package = find_runner(SEEDS / "spte/float32.spte")
+    assert isinstance(package, Refusal) and ".spte" in package.reason
+    parts = [Delegate(backend, 1, []) for backend in (BACKEND, "XnnpackBackend")]
+    mixed = Program([Method("forward", [], [], ["aten::add.out"], parts, [])])
+    monkeypatch.setattr("sctool.runtimes.device.runner.read_program", lambda content, where: mixed)
+    refused = find_runner(SPARSE_PROGRAM)
+    assert isinstance(refused, Refusal) and "1 of its parts" in refused.reason
+    assert "XnnpackBackend, plain operators" in refused.reason
+
+
+def test_compilers_for_arm_are_found_where_people_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCTOOL_CACHE", str(tmp_path))
+    for name in ("ANDROID_NDK_ROOT", "ANDROID_NDK", "ANDROID_HOME", "ANDROID_SDK_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    programs, ndk = tmp_path / "bin", tmp_path / "ndk/27"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("ANDROID_NDK_HOME", str(ndk))
+    monkeypatch.setattr("sctool.runtimes.device.cross.find_spec", lambda name: None)
+    assert list_cross_compilers() == []
+    monkeypatch.setattr("sctool.runtimes.device.cross.missing_tools", lambda: ["a C++ compiler (g++ or clang++)"])
+    with pytest.raises(NativeRuntimeMissing, match="no C\\+\\+ compiler for aarch64"):
+        build_sparse_runner()
+    for path in (programs / "aarch64-linux-gnu-g++", programs / "zig", ndk / "build/cmake/android.toolchain.cmake"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    found = list_cross_compilers()
+    assert [compiler.program.name for compiler in found] == ["aarch64-linux-gnu-g++", "zig", "android.toolchain.cmake"]
+    assert all(any(option.startswith("-DCMAKE_") for option in compiler.options) for compiler in found)
 
 
 def test_the_command_line_says_all_of_the_work() -> None:

@@ -77,7 +77,7 @@ def test_without_a_device_the_subject_is_as_it_was() -> None:
 
 
 def test_a_subject_that_nothing_takes_to_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, _, subject = make(0.0, "model.pte")
+    _, _, subject = make(0.0, "model.spte")
 
     @contextmanager
     def nowhere(name: str) -> Iterator[Any]:

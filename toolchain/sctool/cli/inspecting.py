@@ -76,9 +76,7 @@ def doctor(
     if install_emulator:
         return _install_emulator(sink)
     if build_runtime:
-        from sctool.native.build import build_library
-
-        build_library()
+        _build_runtime()
     checks = [*examine(), *_device_checks()]
     rows = [
         [c.name, "ok" if c.ok else ("MISSING" if c.level == "required" else "not there"), c.found, c.next_step or ""]
@@ -96,16 +94,35 @@ def doctor(
 def _install_emulator(sink: Output) -> None:
     from sctool.errors import NativeRuntimeMissing
     from sctool.runtimes.device.build import build_arm_runner, build_counter
+    from sctool.runtimes.device.cross import build_sparse_runner
     from sctool.runtimes.device.kit import install_kit
 
     kit = install_kit(lambda text: None if sink.quiet or sink.as_json else sink.line(text))
-    record = {"folder": str(kit.folder), "qemu": str(kit.qemu), "runner": str(build_arm_runner(kit)), "counter": None}
-    try:
-        record["counter"] = str(build_counter())
-        note = f"counter: {record['counter']}"
-    except NativeRuntimeMissing as error:
-        note = f"no instruction counts: {error}"
-    sink.result(record, lambda out: out.line(f"runner: {record['runner']}\n{note}"))
+    record: dict[str, str | None] = {
+        "folder": str(kit.folder), "qemu": str(kit.qemu), "runner": str(build_arm_runner(kit)),
+        "sparse_runner": None, "counter": None,
+    }  # fmt: skip
+    lines = [f"runner: {record['runner']}"]
+    for name, build, without in (
+        ("sparse_runner", build_sparse_runner, "no sparse programs on devices"),
+        ("counter", build_counter, "no instruction counts"),
+    ):
+        try:
+            record[name] = str(build())
+            lines.append(f"{name.replace('_', ' ')}: {record[name]}")
+        except NativeRuntimeMissing as error:
+            lines.append(f"{without}: {error}")
+    sink.result(record, lambda out: out.line("\n".join(lines)))
+
+
+def _build_runtime() -> None:
+    """The library and the runner of this machine, and the runner for phones where a compiler for them is here."""
+    from sctool.native.build import build_library
+    from sctool.runtimes.device.cross import build_sparse_runner, list_cross_compilers
+
+    build_library()
+    if list_cross_compilers():
+        build_sparse_runner()
 
 
 def _device_checks() -> list[Check]:
@@ -113,13 +130,21 @@ def _device_checks() -> list[Check]:
     from sctool.errors import SctoolError
     from sctool.profiling.doctor import Check
     from sctool.runtimes.device.adb import peek_attached
-    from sctool.runtimes.device.kit import find_kit
+    from sctool.runtimes.device.cross import HINT, list_cross_compilers
+    from sctool.runtimes.device.kit import find_kit, list_replaced
 
     def find_phones() -> str:
         return ", ".join(f"{device.serial} ({device.state})" for device in peek_attached()) or "none attached"
 
-    found = []
-    for name, look in (("phones", find_phones), ("Arm emulator kit", lambda: str(find_kit().folder))):
+    def describe_kit() -> str:
+        kit = find_kit()
+        newer = list_replaced(kit)
+        return f"{kit.folder}" + (f", newer than pinned: {', '.join(newer)}" if newer else "")
+
+    compilers = [compiler.name for compiler in list_cross_compilers()]
+    step = None if compilers else HINT
+    found = [Check("Arm C++ compiler", bool(compilers), "optional", "; ".join(compilers) or "not found", step)]
+    for name, look in (("phones", find_phones), ("Arm emulator kit", describe_kit)):
         try:
             found.append(Check(name, True, "optional", look()))
         except SctoolError as error:

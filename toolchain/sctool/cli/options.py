@@ -31,3 +31,11 @@ OnDevice = Annotated[
         help="Run there: emulated, host, attached (the only phone) or a phone's serial.",
     ),
 ]
+ExecutorchRunner = Annotated[
+    Path | None,
+    typer.Option(
+        "--executorch-runner",
+        metavar="PATH",
+        help="Your executor_runner, built for the device: it runs the .pte files that ours cannot.",
+    ),
+]

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from sctool.cli.output import Output
-from sctool.domain.wording import FILE_LABELS, say_bytes, say_interval, say_percent, strongest_attack
+from sctool.domain.wording import (
+    FILE_LABELS,
+    own_memory_mib,
+    say_bytes,
+    say_interval,
+    say_known,
+    say_percent,
+    strongest_attack,
+)
 
 
 def _stack_interval(interval: dict[str, float] | None) -> str:
@@ -115,11 +123,11 @@ WORST: list[tuple[str, Callable[[dict[str, Any]], dict[str, float] | None]]] = [
 
 
 def _stack_name(name: str, *, many: bool) -> str:
-    """The runtime under the file's name; without it where there are too many columns for that."""
+    """The runtime under the file's name; without it where there are too many columns for that, a device excepted."""
     file, _, runtime = name.partition(" (")
     if not runtime:
         return name
-    return file if many and "." in file else f"{file}\n({runtime}"
+    return file if many and "." in file and not runtime.startswith("on ") else f"{file}\n({runtime}"
 
 
 def _value(interval: dict[str, float] | None) -> float:
@@ -230,13 +238,10 @@ def _draw_latencies(output: Output, profiles: list[dict[str, Any]]) -> None:
     rows = [[f"latency {q}, ms", *(f"{p['latency_ms'][q]:.4f}" for p in profiles)] for q in ("p50", "p90", "p99")]
     rows.insert(1, ["  over repeats", *(_say_range(p["latency_over_repeats_ms"]["p50"]) for p in profiles)])
     rows += [
-        ["cold load, ms", *(f"{p['cold_load_ms']:.2f}" for p in profiles)],
-        ["warm load, ms", *(f"{p['warm_load_ms']:.2f}" for p in profiles)],
-        ["peak memory, MiB", *(f"{p['peak_memory_mib']:.1f}" for p in profiles)],
-        [
-            "  over the runtime's own",
-            *(f"{p['peak_memory_mib'] - p['baseline_memory_mib']:.1f}" for p in profiles),
-        ],
+        ["cold load, ms", *(say_known(p["cold_load_ms"], 2) for p in profiles)],
+        ["warm load, ms", *(say_known(p["warm_load_ms"], 2) for p in profiles)],
+        ["peak memory, MiB", *(say_known(p["peak_memory_mib"], 1) for p in profiles)],
+        ["  over the runtime's own", *(say_known(own_memory_mib(p), 1) for p in profiles)],
         ["trusted", *("yes" if p["trusted"] else "NO" for p in profiles)],
     ]
     first = profiles[0]

@@ -15,6 +15,7 @@ from sctool.cli.options import (
     BundlePath,
     ConfigPath,
     Debug,
+    ExecutorchRunner,
     OnDevice,
     Override,
     Overwrite,
@@ -188,6 +189,7 @@ def verify(
         Path | None, typer.Option("--signed-by", metavar="PUBKEY", help="Refuse a bundle that this key did not sign.")
     ] = None,
     device: OnDevice = None,
+    executorch_runner: ExecutorchRunner = None,
     output: ResultFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -208,8 +210,8 @@ def verify(
     audit = Audit(names, shadows, shadow_way, jobs, optimisation)  # type: ignore[arg-type]
     with sink.progress() as progress:
         file, verification = work(
-            subject, run=run, config=config, data_source=data, gates=gates, audit=audit, baseline=baseline,
-            output=output, junit=junit, signed_by=signed_by, device=device, progress=progress,
+            subject, run=run, config=config, data_source=data, gates=gates, audit=audit, baseline=baseline, output=output,
+            junit=junit, signed_by=signed_by, device=device, executorch_runner=executorch_runner, progress=progress,
         )  # fmt: skip
     sink.result(_without_curves(verification), lambda out: render.draw_verify(out, verification, str(file)))
     _fail_on_leak(verification)
@@ -236,6 +238,7 @@ def profile(
         str | None, typer.Option("--target", "-t", help="android-emulated, host; a phone is estimated.")
     ] = None,
     device: OnDevice = None,
+    executorch_runner: ExecutorchRunner = None,
     cluster: Annotated[str, typer.Option("--cluster", help="Cores to run on: all, big, mid or little.")] = "all",
     cool_down: Annotated[
         float, typer.Option("--cool-down", min=0, help="Seconds to wait, at most, for a device that is too warm.")
@@ -266,7 +269,18 @@ def profile(
 
     if cluster not in CLUSTERS:
         raise ConfigError(f"--cluster {cluster!r}: it is {', '.join(CLUSTERS)}.")
-    place = Place(device, target, cluster, resume, cool_down, allow_estimates, fixed_performance, trace, calibrate)
+    place = Place(
+        device,
+        target,
+        cluster,
+        resume,
+        cool_down,
+        allow_estimates,
+        fixed_performance,
+        trace,
+        calibrate,
+        executorch_runner,
+    )
 
     sink = Output(as_json=as_json, quiet=quiet)
     with sink.progress() as progress:

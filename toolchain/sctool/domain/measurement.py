@@ -83,7 +83,8 @@ class LatencyProfile:
     peak resident set of a process that only loads and runs the artifact; `baseline_memory_mib` that of the same
     process before it loads (interpreter and runtime library). `distrust`: the rules of the protocol that were broken.
     `cluster`: the cores asked for; `cores`: what the kernel let the process's threads run on, as it says it. `device`:
-    what the device says of itself. `fixed_performance`: Android's mode of steady clocks was on. `states`: clocks,
+    what the device says of itself. Loads and memory are NaN, null in JSON, where nothing tells them.
+    `fixed_performance`: Android's mode of steady clocks was on. `states`: clocks,
     temperatures and battery before and after each repeat.
     """
 
@@ -132,7 +133,11 @@ class LatencyProfile:
             "cluster": self.cluster, "cores": list(self.cores), "device": self.device, "states": list(self.states),
             "notes": list(self.notes), "fixed_performance": self.fixed_performance,
             "latency_p50_over_repeats_ms": {"min": float(medians.min()), "max": float(medians.max())},
-            "cold_load_ms": self.cold_load_ms, "warm_load_ms": self.warm_load_ms,
-            "peak_memory_mib": self.peak_memory_mib, "baseline_memory_mib": self.baseline_memory_mib,
+            "cold_load_ms": _known(self.cold_load_ms), "warm_load_ms": _known(self.warm_load_ms),
+            "peak_memory_mib": _known(self.peak_memory_mib), "baseline_memory_mib": _known(self.baseline_memory_mib),
             "samples_ms": [[round(float(v), 6) for v in row] for row in self.samples_ms],
         }  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -38,6 +38,17 @@ def say_interval(interval: dict[str, float] | None) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else "withheld"
 
 
+def own_memory_mib(profile: dict[str, Any]) -> float | None:
+    """Of a profile's record: the peak over what the runtime takes without a model; None where one of them is unknown."""
+    peak, baseline = profile["peak_memory_mib"], profile["baseline_memory_mib"]
+    return None if peak is None or baseline is None else float(peak - baseline)
+
+
+def say_known(value: float | None, digits: int) -> str:
+    """With so many decimals, or "unknown"."""
+    return "unknown" if value is None else f"{value:.{digits}f}"
+
+
 def strongest_attack(attacks: list[Attack], *, by: str = "auc") -> Attack:
     """The attack whose figure `by` ("auc", "balanced_accuracy") is highest; the first of equals."""
     return max(attacks, key=lambda attack: float(attack[by]["value"]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tomllib
 import zlib
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -41,11 +43,21 @@ def write_handover(bundle: Path, target: Target, manifest: Manifest, core_ml: st
     for name, template in wanted.items():
         text = environment.get_template(template).render(
             manifest=manifest, target=target, files=files, shape=shape, classes=manifest.output.shape[-1],
-            versions=manifest.tool_versions, core_ml=core_ml, onnx=_first(manifest, "onnx"), pte=_first(manifest, "pte"),
+            versions=manifest.tool_versions, core_ml=core_ml,
+            runtimes=_read_sizes(manifest.tool_versions), onnx=_first(manifest, "onnx"), pte=_first(manifest, "pte"),
         )  # fmt: skip
         write_file(bundle / name, text)
         written.append(bundle / name)
     return written
+
+
+def _read_sizes(versions: dict[str, str]) -> list[dict[str, Any]]:
+    """What is known of the runtimes' libraries, ONNX Runtime's first; `pinned`: the version that the bundle asks for."""
+    known = tomllib.loads((TEMPLATES / "runtime_sizes.toml").read_text(encoding="utf-8"))
+    return [
+        {"deflated_bytes": None, **entry, "pinned": versions.get(name, entry["version"])}
+        for name, entry in known.items()
+    ]
 
 
 def _first(manifest: Manifest, format: str) -> str | None:

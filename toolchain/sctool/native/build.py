@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,17 +100,25 @@ def build_library() -> Path:
 
 
 def compile_sources(
-    sources: Path, work: Path, *, executorch_include: Path | None, options: tuple[str, ...] = ()
-) -> None:
-    """Run cmake in `work`, with more `options` for its configuration; NativeRuntimeMissing with the first error."""
+    sources: Path, work: Path, *, executorch_include: Path | None, options: tuple[str, ...] = (),
+    targets: tuple[str, ...] = (), environment: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Run cmake in `work`, with more `options` for its configuration, for `targets` alone where some are named.
+
+    `environment` comes on top of this process's own. Raises NativeRuntimeMissing with the first error.
+    """
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     include = [f"-DEXECUTORCH_INCLUDE={executorch_include}"] if executorch_include else []
+    only = ["--target", *targets] if targets else []
     for command in (
         ["cmake", "-S", str(sources), "-B", str(work), *generator, *include, *options],
-        ["cmake", "--build", str(work)],
+        ["cmake", "--build", str(work), *only],
     ):
         try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S)
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S,
+                env={**os.environ, **(environment or {})}, check=False,
+            )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise NativeRuntimeMissing(
                 f"The build took over {_TIMEOUT_S} s.", hint="Try on an idle machine."
@@ -137,13 +146,22 @@ def _place(built: Path, place: Path) -> None:
     os.replace(beside, place)
 
 
-def _digest(sources: Path) -> str:
+def digest_sources(sources: Path) -> str:
+    """A hash of all that is compiled: the sources, and the headers of the runners beside them."""
     digest = hashlib.sha256()
-    try:
-        digest.update(metadata.version("executorch").encode())
-    except metadata.PackageNotFoundError:
-        digest.update(b"none")
-    for path in sorted(sources.rglob("*")):
-        if path.is_file() and path.suffix in (".cpp", ".h", ".txt", ".map"):
-            digest.update(path.relative_to(sources).as_posix().encode() + b"\0" + path.read_bytes())
+    beside = sources.parent / "device_runner"
+    for folder in (sources, beside):
+        for path in sorted(folder.rglob("*")):
+            wanted = (".h",) if folder == beside else (".cpp", ".h", ".txt", ".map")
+            if path.is_file() and path.suffix in wanted:
+                digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _digest(sources: Path) -> str:
+    """Of the sources and of the executorch whose headers they are compiled against."""
+    try:
+        version = metadata.version("executorch")
+    except metadata.PackageNotFoundError:
+        version = "none"
+    return hashlib.sha256(f"{version} {digest_sources(sources)}".encode()).hexdigest()[:16]

@@ -1,8 +1,9 @@
-"""What a layer takes in the sparse runtime and in XNNPACK, from a table that is measured once for each instruction set.
+"""What a layer takes in the sparse runtime and in XNNPACK, from a table that is made once for each instruction set.
 
-native/costs/ISA.toml, written by benchmarks/runtime_costs.py. A kind's rows hold, at some numbers of output pixels, the
-nanoseconds of one multiply-accumulate and of one input that is read or copied; between rows both are interpolated in the
-logarithm of the pixels, beyond them they are those of the nearest row.
+native/costs/ISA.toml, written by benchmarks/runtime_costs.py, which measures nanoseconds; or, where no such processor is at
+hand, by benchmarks/emulated_costs.py, which counts instructions: `unit` says which, and "ns" in a name here means that unit.
+A kind's rows hold, at some numbers of output pixels, the cost of one multiply-accumulate and of one input that is read or
+copied; between rows both are interpolated in the logarithm of the pixels, beyond them they are those of the nearest row.
 """
 
 from __future__ import annotations
@@ -42,13 +43,19 @@ class _Row:
 
 @dataclass(frozen=True)
 class CostTable:
-    """`measured_on` says where; `boundary_ns` is a call of another backend, `boundary_ns_per_float` what crosses."""
+    """`measured_on` says where, `unit` ("ns" or "instructions") what the numbers are; `boundary_ns` is a call of another
+    backend, `boundary_ns_per_float` what crosses."""
 
     isa: str
     measured_on: str
     boundary_ns: float
     boundary_ns_per_float: float
     rows: dict[str, tuple[_Row, ...]]
+    unit: Literal["ns", "instructions"] = "ns"
+
+    def microseconds(self, cost: float) -> float | None:
+        """`cost` as a time; None where it is infinite, or counted and no time at all."""
+        return cost / 1000 if self.unit == "ns" and math.isfinite(cost) else None
 
     def layer_ns(self, work: LayerWork, way: Way) -> float:
         """The time of one record; infinite where that way has no kernel for it."""
@@ -95,5 +102,6 @@ def load_costs(isa: str) -> CostTable:
         for name, table in record["rows"].items()
     }
     return CostTable(
-        isa, record["measured_on"], float(record["boundary_ns"]), float(record["boundary_ns_per_float"]), rows
-    )
+        isa, record["measured_on"], float(record["boundary_ns"]), float(record["boundary_ns_per_float"]), rows,
+        record.get("unit", "ns"),
+    )  # fmt: skip

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from sctool.domain.target import Anchor, Target
+from sctool.domain.target import Target
 from sctool.domain.work import KINDS, Work
 from sctool.errors import ConfigError
 from sctool.resources import anchor_folder
@@ -26,6 +26,10 @@ BAND = 2.0
 """An estimate may be off by so many times: phones of one kind spread 1.5 x by runtime alone."""
 REACH = 4.0
 """Work so many times under the smallest anchor's or over the largest's is extrapolated."""
+SMALL_REACH, SMALL_FACTOR = 100.0, 6.0
+"""Models up to so many times smaller than every anchor: the truth may be so many times lower. On a host, scaled by the
+anchors' models alone, those of 7 to 84 times less work came out 1.1 to 4.1 times too high, none too low
+(benchmarks/results/estimate_reach.csv); times 1.5 for the phones' own spread."""
 PRIOR_WEIGHT = 0.15
 COST_KINDS = (*KINDS, "spilled")
 
@@ -58,7 +62,7 @@ PRIOR = (50.0, 60.0, 150.0, 100.0, 100.0, 80.0, 10.0, 100.0)
 @dataclass(frozen=True)
 class Estimate:
     """`latency_ms` is None where the target has no anchor to scale by; its band [low, high] is None where nobody knows it:
-    for work far from every anchor's, or of another precision."""
+    for work far over every anchor's or SMALL_REACH under it, or of another precision."""
 
     target: str
     relative_cost: float
@@ -113,23 +117,37 @@ def estimate(work: Work, target: Target, costs: Costs, models: Mapping[str, Work
         return Estimate(target.name, relative, None, None, None, "extrapolated", 0, (note,))
     scale = find_scale(costs, [found for _, found in fitting], [anchor.latency_ms for anchor, _ in fitting])
     sizes = [costs.relative(found) for _, found in fitting]
-    far = relative < min(sizes) / REACH or relative > max(sizes) * REACH
     other = fitting[0][0].precision != precision
-    notes = _explain(fitting, far=far, other=other, precision=precision)
     latency = scale * relative
-    if far or other:
-        return Estimate(target.name, relative, latency, None, None, "extrapolated", len(fitting), notes)
-    return Estimate(target.name, relative, latency, latency / BAND, latency * BAND, "estimated", len(fitting), notes)
-
-
-def _explain(fitting: list[tuple[Anchor, Work]], *, far: bool, other: bool, precision: str) -> tuple[str, ...]:
+    low, high, why = _band(latency, min(sizes) / relative, relative / max(sizes))
     runtimes = sorted({anchor.runtime or "an unnamed runtime" for anchor, _ in fitting})
-    notes = [f"scaled by {len(fitting)} figures of {', '.join(runtimes)}; other runtimes differ by 1.5 x and more"]
-    if far:
-        notes.append(f"over {REACH:g} x smaller or larger than every anchor: how far off the figure is, nobody knows")
+    notes = [
+        f"scaled by {len(fitting)} figures of {', '.join(runtimes)}; other runtimes differ by 1.5 x and more",
+        *why,
+    ]
     if other:
-        notes.append(f"the anchors are {fitting[0][0].precision}, the model {precision}")
-    return tuple(notes)
+        low = high = None
+        notes.append(
+            f"the anchors are {fitting[0][0].precision}, the model {precision}: no band, for no figures of both"
+        )
+    tag: Literal["estimated", "extrapolated"] = "extrapolated" if why or other else "estimated"
+    return Estimate(target.name, relative, latency, low, high, tag, len(fitting), tuple(notes))
+
+
+def _band(latency_ms: float, smaller: float, larger: float) -> tuple[float | None, float | None, list[str]]:
+    """(low, high, why it is extrapolated); so many times smaller than the smallest anchor, larger than the largest."""
+    if larger > REACH:
+        return None, None, [f"{larger:.0f} x larger than every anchor: no band, for nothing so large was ever compared"]
+    if smaller > SMALL_REACH:
+        return (
+            None,
+            None,
+            [f"{smaller:.0f} x smaller than every anchor: no band, for nothing so small was ever compared"],
+        )
+    if smaller > REACH:
+        note = f"{smaller:.0f} x smaller than every anchor: small models come out too high when large ones scale them"
+        return latency_ms / SMALL_FACTOR, latency_ms * BAND, [f"{note}, 1.1 to 4.1 x on a host"]
+    return latency_ms / BAND, latency_ms * BAND, []
 
 
 def read_anchor_models() -> dict[str, Work]:

@@ -125,14 +125,24 @@ def measure(
         artifact=bench.artifact, runtime=f"{bench.runtime} {runs[0]['runtime_version']}", measured_on=bench.tier,
         machine=_describe(facts, bench.device), threads=plan.threads, batch_size=1, warm_up=plan.warm_up,
         samples_ms=np.asarray([run["samples_ns"] for run in runs], dtype=np.float64) / 1e6,
-        cold_load_ms=float(np.median([run["cold_load_ns"] for run in runs])) / 1e6,
-        warm_load_ms=float(np.median(warm_loads)) / 1e6 if warm_loads else float("nan"),
-        peak_memory_mib=memory["vm_hwm_kib"] / 1024, baseline_memory_mib=memory["baseline_vm_hwm_kib"] / 1024,
+        cold_load_ms=_median([run["cold_load_ns"] for run in runs]) / 1e6, warm_load_ms=_median(warm_loads) / 1e6,
+        peak_memory_mib=_known(memory["vm_hwm_kib"]) / 1024,
+        baseline_memory_mib=_known(memory["baseline_vm_hwm_kib"]) / 1024,
         distrust=tuple(distrust), cluster=plan.cluster,
         cores=tuple(sorted({allowed for run in runs for allowed in run["affinity"]})), device=facts.to_json(),
         states=tuple({"before": r["before"], "after": r["after"], "waited_s": r["waited_s"]} for r in records),
         notes=_notes(records, bench.tier), fixed_performance=plan.fixed_performance,
     )  # fmt: skip
+
+
+def _known(value: float | None) -> float:
+    """A runner says None, or -1 where it is C, for what it cannot tell."""
+    return float("nan") if value is None or value < 0 else float(value)
+
+
+def _median(values: Sequence[float | None]) -> float:
+    """NaN where one is unknown, or there are none."""
+    return float(np.median([_known(value) for value in values])) if values else float("nan")
 
 
 def _one_repeat(bench: Bench, plan: Plan, cores: tuple[int, ...], wait: Callable[[float], None]) -> dict[str, Any]:
@@ -215,10 +225,14 @@ def _judge_repeat(record: dict[str, Any], plan: Plan, cores: tuple[int, ...]) ->
         found.append("the kernel does not tell which cores it ran on")
     elif cores and any(not set(parse_core_list(allowed)) <= set(cores) for allowed in run["affinity"]):
         found.append(f"ran on cores {', '.join(sorted(set(run['affinity'])))}, asked for {', '.join(map(str, cores))}")
-    if run["threads"] != plan.threads:
+    if run["threads"] is None:
+        found.append("the runner does not tell how many threads it has")
+    elif run["threads"] != plan.threads:
         found.append(f"ran {run['threads']} threads, asked for {plan.threads}")
     calls = plan.iterations + plan.warm_up
-    if run["involuntary_switches"] > max(MOST_SWITCHES * calls, 5):
+    if run["involuntary_switches"] is None:
+        found.append("nothing tells how often it was interrupted")
+    elif run["involuntary_switches"] > max(MOST_SWITCHES * calls, 5):
         found.append(f"interrupted {run['involuntary_switches']} times in {calls} calls: other programs ran")
     return found
 
@@ -238,6 +252,7 @@ def _notes(records: list[dict[str, Any]], tier: MeasuredOn) -> tuple[str, ...]:
     notes = [CAVEAT] if tier == "device" else []
     if any(record["before"].get("charging") for record in records):
         notes.append("charging while it was measured: USB power warms a phone")
+    notes += sorted({note for record in records for note in record["run"].get("notes", ())})
     waited = sum(record["waited_s"] for record in records)
     if waited:
         notes.append(f"waited {waited:g} s for it to cool down")

@@ -8,7 +8,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sctool.domain.wording import FILE_LABELS, say_bytes, say_interval, say_percent, strongest_attack
+from sctool.domain.wording import (
+    FILE_LABELS,
+    own_memory_mib,
+    say_bytes,
+    say_interval,
+    say_known,
+    say_percent,
+    strongest_attack,
+)
 from sctool.report.figures import draw_candidates, draw_roc
 
 Record = dict[str, Any]
@@ -29,7 +37,7 @@ def render_report(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(percent=say_percent, size=say_bytes, interval=say_interval)
+    environment.filters.update(percent=say_percent, size=say_bytes, interval=say_interval, known=say_known)
     roc, roc_attack = draw_roc(verification) if verification else ("", "")
     return environment.get_template(TEMPLATE).render(
         run=run,
@@ -113,7 +121,7 @@ def _list_latencies(profile: Record | None) -> list[Record]:
         {
             **item,
             "widths": {q: 100 * item["latency_ms"][q] / slowest for q in ("p50", "p90", "p99")},
-            "own_memory_mib": item["peak_memory_mib"] - item["baseline_memory_mib"],
+            "own_memory_mib": own_memory_mib(item),
         }
         for item in profile["profiles"]
     ]

@@ -14,6 +14,7 @@ from sctool.domain.measurement import MeasuredOn
 from sctool.errors import DeviceError
 from sctool.profiling.state import DeviceState, read_state
 from sctool.runtimes.device.emulator import EmulatedSession
+from sctool.runtimes.device.executor import ExecutorArtifact
 from sctool.runtimes.device.session import DeviceArtifact
 
 TIMEOUT_S = 600.0
@@ -26,9 +27,8 @@ INSTRUCTIONS = ("load", "store", "branch", "integer", "vector_fma", "vector_dot"
 class RunnerBench:
     """A runner on a device, timing the first record of `records` [N, ...]."""
 
-    def __init__(self, artifact: DeviceArtifact, records: NDArray[np.float32]) -> None:
-        self._artifact, self._session = artifact, artifact.session
-        self._work = artifact.work(records[:1])
+    def __init__(self, artifact: DeviceArtifact | ExecutorArtifact, records: NDArray[np.float32]) -> None:
+        self._artifact, self._session, self._records = artifact, artifact.session, records[:1]
         self._facts = self._session.facts()
         self.artifact, self.sha256 = artifact.path.name, artifact.sha256
         self.runtime = artifact.runtime
@@ -44,10 +44,10 @@ class RunnerBench:
     def measure(
         self, *, threads: int, warm_up: int, iterations: int, warm_loads: int, cores: tuple[int, ...]
     ) -> dict[str, Any]:
-        work = self._artifact.work_again(
-            self._work, threads=threads, warm_up=warm_up, iterations=iterations, warm_loads=warm_loads
-        )
-        return self._artifact.measure(work, timeout_s=TIMEOUT_S, cores=cores)
+        return self._artifact.measure_calls(
+            self._records, threads=threads, warm_up=warm_up, iterations=iterations, warm_loads=warm_loads, cores=cores,
+            timeout_s=TIMEOUT_S,
+        )  # fmt: skip
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from sctool.domain.artifact import Session
 from sctool.domain.device import DeviceSession
 from sctool.errors import ArtifactError, ExportError
 from sctool.export.parity import compare_logits
+from sctool.runtimes.device.executor import check_runner
 from sctool.runtimes.device.registry import on_device
-from sctool.runtimes.device.runner import find_runner
-from sctool.runtimes.device.session import DeviceArtifact
-from sctool.workflows.subject import RUNTIME_NAMES, Column, Subject
+from sctool.runtimes.device.runner import Refusal
+from sctool.runtimes.device.session import RUNNABLE, open_artifact
+from sctool.workflows.subject import RUNTIME_NAMES, Subject
 
-NO_RUNNER = "{name} was NOT verified on {device}: no runner here takes it to a device."
+NO_RUNNER = "{name} was NOT verified on {device}: {reason}."
 
 
 @dataclass(frozen=True)
@@ -31,30 +32,36 @@ class OnDevice:
 
 
 @contextmanager
-def add_device(subject: Subject, device: str | None) -> Iterator[tuple[Subject, OnDevice | None]]:
+def add_device(
+    subject: Subject, device: str | None, executorch_runner: Path | None = None
+) -> Iterator[tuple[Subject, OnDevice | None]]:
     """`subject` with a column more for each artifact that runs on `device`; the device stays open for the block.
+
+    `executorch_runner`: a user's own executor_runner, for the programs that no runner here takes.
 
     Raises DeviceError where the device fails, NativeRuntimeMissing where its tools are missing, ArtifactError where none
     of the artifacts runs there.
     """
+    check_runner(executorch_runner, device)
     if device is None:
         yield subject, None
         return
     with on_device(device) as session:
         columns, notes, twins = [], [], {}
+        twin_of = {column.name: column for column in subject.columns}
         for name in subject.artifacts:
             path = subject.files[name]
-            if find_runner(path) is None:
-                notes.append(NO_RUNNER.format(name=name, device=session.name))
+            opened = open_artifact(session, path, executorch_runner)
+            if isinstance(opened, Refusal):
+                notes.append(NO_RUNNER.format(name=name, device=session.name, reason=opened.reason))
                 continue
             here = f"{name} ({RUNTIME_NAMES[path.suffix.lower()[1:]]})"
             title = f"{name} (on {session.name})"
-            column = Column(title, "artifact", DeviceArtifact(session, path), model=subject.shipped)
-            columns.append(column)
-            twins[column.name] = here
+            columns.append(replace(twin_of[here], name=title, session=opened, inside=None))
+            twins[title] = here
         if not columns:
             raise ArtifactError(
-                f"Nothing of this runs on {session.name}.", hint="On devices .onnx files run; export one for it."
+                f"Nothing of this runs on {session.name}: {notes[0] if notes else 'it has no file'}", hint=RUNNABLE
             )
         joined = replace(subject, columns=subject.columns + columns, notes=subject.notes + notes)
         yield joined, OnDevice(session, twins)

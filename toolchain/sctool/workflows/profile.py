@@ -24,15 +24,18 @@ from sctool.profiling.protocol import Journal, Plan, measure
 from sctool.profiling.table import to_csv
 from sctool.profiling.work import count_work
 from sctool.runtimes.device.emulator import EmulatedSession
+from sctool.runtimes.device.executor import ExecutorArtifact, check_runner
 from sctool.runtimes.device.registry import EMULATED, HOST, on_device
-from sctool.runtimes.device.runner import find_runner
-from sctool.runtimes.device.session import DeviceArtifact
+from sctool.runtimes.device.runner import Refusal
+from sctool.runtimes.device.session import RUNNABLE, DeviceArtifact, open_artifact
 from sctool.workflows.bench import TIMEOUT_S, RunnerBench, count_cost, steady_clocks
 from sctool.workflows.bundle import Bundle, find_run, load_records, open_bundle
 from sctool.workflows.progress import Progress, ignore_progress
 
 OPENER = "sctool.runtimes.registry:open_session"
-NO_RUNNER = "{name} was NOT measured on {device}: no runner here takes it to a device."
+NO_RUNNER = "{name} was NOT measured on {device}: {reason}."
+UNMARKED = "{name} was NOT counted: an executor_runner does not say where a call begins and ends."
+NO_TRACE = "{name} has no trace: an executor_runner writes ExecuTorch's own ETDump instead."
 NOT_HERE = "{target} is not here: nothing was measured. With the phone: --device attached."
 NO_LATENCY = "Under emulation nothing is a latency: instruction counts are a relative cost, the same in every run."
 
@@ -42,7 +45,7 @@ class Place:
     """Where to measure. `device`: see `open_device`; None: what the target says, else this host's own processes.
 
     `calibrate`: a target file to write, with what was measured as its anchors. `trace`: a folder for a Chrome trace of
-    each artifact's layers, from a run of its own.
+    each artifact's layers, from a run of its own. `executorch_runner`: a user's executor_runner for stock .pte files.
     """
 
     device: str | None = None
@@ -54,6 +57,7 @@ class Place:
     fixed_performance: bool = False
     trace: Path | None = None
     calibrate: Path | None = None
+    executorch_runner: Path | None = None
 
 
 @dataclass
@@ -96,6 +100,7 @@ def profile(
     if place.calibrate:
         refuse_existing(place.calibrate, overwrite=False)
     device = _device_of(place, target)
+    check_runner(place.executorch_runner, device)
     if device is None and place.target and target.kind != "host":
         findings = _estimate(bundle, target, progress)
     elif device is None:
@@ -118,8 +123,9 @@ def profile(
     }
     write_json(file, result)
     if place.calibrate:
-        works = {item.artifact: count_work(path / item.artifact) for item in findings.profiles}
-        write_file(place.calibrate, to_target(place.calibrate.stem, findings.profiles, works))
+        counted = [item for item in findings.profiles if bundle.manifest.files[item.artifact].format == "onnx"]
+        works = {item.artifact: count_work(path / item.artifact) for item in counted}
+        write_file(place.calibrate, to_target(place.calibrate.stem, counted, works))
     if csv:
         write_file(csv, to_csv(result))
     return file, result
@@ -187,20 +193,39 @@ def _on_device(
         journal = Journal(None if isinstance(session, EmulatedSession) else journal_path, resume=place.resume)
         for number, file in enumerate(files):
             progress(number, len(files), f"measuring {file.name} on {session.name}")
-            if find_runner(file) is None:
-                findings.notes.append(NO_RUNNER.format(name=file.name, device=session.name))
+            artifact = open_artifact(session, file, place.executorch_runner)
+            if isinstance(artifact, Refusal):
+                findings.notes.append(NO_RUNNER.format(name=file.name, device=session.name, reason=artifact.reason))
                 continue
-            artifact = DeviceArtifact(session, file)
             if isinstance(session, EmulatedSession):
-                findings.costs.append(count_cost(session, artifact, records))
-            else:
-                findings.profiles.append(measure(RunnerBench(artifact, records), plan, journal))
-                if place.trace:
-                    place.trace.mkdir(parents=True, exist_ok=True)
-                    work = artifact.work(records, iterations=TRACED_CALLS, warm_up=TRACED_CALLS)
-                    artifact.trace(work, place.trace / f"{file.stem}.trace.json", timeout_s=TIMEOUT_S)
+                _count(session, artifact, records, findings)
+                continue
+            findings.profiles.append(measure(RunnerBench(artifact, records), plan, journal))
+            if place.trace:
+                _trace(artifact, records, place.trace, findings)
     if not findings.profiles and not findings.costs:
-        raise ArtifactError(f"Nothing of this bundle runs on {device}.", hint="On devices .onnx files run.")
+        raise ArtifactError(f"Nothing of this bundle runs on {device}.", hint=RUNNABLE)
     if findings.costs:
         findings.notes.insert(0, NO_LATENCY)
     return findings
+
+
+def _count(
+    session: EmulatedSession, artifact: DeviceArtifact | ExecutorArtifact, records: NDArray[np.float32],
+    findings: _Findings,
+) -> None:  # fmt: skip
+    if isinstance(artifact, DeviceArtifact):
+        findings.costs.append(count_cost(session, artifact, records))
+    else:
+        findings.notes.append(UNMARKED.format(name=artifact.path.name))
+
+
+def _trace(
+    artifact: DeviceArtifact | ExecutorArtifact, records: NDArray[np.float32], folder: Path, findings: _Findings
+) -> None:
+    if not isinstance(artifact, DeviceArtifact):
+        findings.notes.append(NO_TRACE.format(name=artifact.path.name))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    work = artifact.work(records, iterations=TRACED_CALLS, warm_up=TRACED_CALLS)
+    artifact.trace(work, folder / f"{artifact.path.name}.trace.json", timeout_s=TIMEOUT_S)

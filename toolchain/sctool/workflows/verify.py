@@ -71,13 +71,14 @@ def verify(
     path: str | Path, *, run: Path | None = None, config: Path | None = None, data_source: str | None = None,
     gates: Gates | None = None, audit: Audit = DEFAULT_AUDIT, baseline: Path | None = None, output: Path | None = None,
     junit: Path | None = None, signed_by: Path | None = None, device: str | None = None,
-    progress: Progress = ignore_progress,
+    executorch_runner: Path | None = None, progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """Verify what `path` names (see `open_subject`); writes verification.json (default: into the bundle, else beside the
     file) and returns it with its path. A bundle's model card gets the figures.
 
     With `baseline`, an earlier verification or its bundle, what leaks more than there by more than noise is a leak too;
-    `junit` gets the verdict as XML. With `device` (see `open_device`) the artifacts are run and audited there too.
+    `junit` gets the verdict as XML. With `device` (see `open_device`) the artifacts are run and audited there too,
+    stock .pte files where `executorch_runner` names an executor_runner for it.
 
     Raises ArtifactError for a damaged file, ConfigError for an attack that cannot run, DataError where the data are not
     the run's or where a control (the blind baseline, shuffled membership) beats chance. A leak is no exception here: the
@@ -88,7 +89,7 @@ def verify(
         open_subject(
             path, run=run, config=config, data_source=data_source, optimisation=audit.optimisation, signed_by=signed_by
         ) as opened,
-        add_device(opened, device) as (subject, on),
+        add_device(opened, device, executorch_runner) as (subject, on),
     ):
         limits = (gates or Gates()).over(subject.config.verify)
         verification = _verify(subject, limits, audit, before, on, progress)

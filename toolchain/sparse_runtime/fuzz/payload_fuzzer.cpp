@@ -1,11 +1,21 @@
-// libFuzzer: any bytes are a session that answers, or an error.
+// libFuzzer: any bytes are a session that answers, or an error; a program's payload is looked for first.
 #include <cstdint>
 #include <vector>
 
+#include "program_file.h"
 #include "sctool_sparse.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   char error[200];
+  if (sctool::is_program_file(data, size)) {
+    try {
+      const sctool::ProgramFile found = sctool::read_program_file(data, size);
+      data += found.offset;
+      size = found.size;
+    } catch (const sctool::ProgramFileError&) {
+      return 0;
+    }
+  }
   sctool_session* session = sctool_sparse_load(data, size, nullptr, error, sizeof error);
   if (session == nullptr) return 0;
   constexpr std::uint64_t kMost = 1 << 16;  // floats: what is larger loads, and is not run here

@@ -39,6 +39,8 @@ SCTOOL_EXPORT uint64_t sctool_sparse_weight_bytes(const sctool_session* session)
 /* From now on the fastest run of every operator is kept, in nanoseconds; the first `count` go to ns. Returns their
  * number. */
 SCTOOL_EXPORT uint32_t sctool_sparse_time_steps(sctool_session* session, int64_t* ns, uint32_t count);
+/* What an operator is: "convolution", "linear", ...; "" beyond the last. */
+SCTOOL_EXPORT const char* sctool_sparse_step_name(const sctool_session* session, uint32_t index);
 /* The most multiply-accumulates a nanosecond that this thread does from registers, the best of many short runs. */
 SCTOOL_EXPORT double sctool_sparse_fma_peak(const char* isa);
 /* The instruction set that runs it. */

@@ -1,198 +1,178 @@
-// The stand-alone runner: loads a payload (or the first one inside a .pte), reads records, writes logits, and prints one
-// JSON line.
+// The stand-alone runner: loads one sparse program, runs it, and prints one JSON line of what that cost.
 //
-//   sctool_runner --payload FILE [--input FILE] [--output FILE] [--batch N] [--iterations N] [--warm-up N] [--isa NAME]
-//                 [--cpu N] [--steps yes]
+//   sctool_runner --model M.pte --input X.f32 --shape 1,28,28 --output Y.f32 [options]
 //
-// Inputs and outputs are raw little-endian float32, all records of the first input, then of the next. Without --input the
-// records are zeros. Exit 0; 1 for what cannot be loaded or run, 2 for wrong usage.
+// M is an ExecuTorch program whose one part is for the sparse runtime, or a bare payload. X holds float32 records, Y gets
+// float32 logits; of several inputs or outputs, all records of the first come first. Without --input the records are
+// zeros, without --output no logits are written. --shape, without the batch, is held against the program's.
+//   --batch N       records a call, at most the program's largest batch (default 1)
+//   --threads N     taken for what other runners do with it: this runtime has one thread, and says so
+//   --warm-up N     calls before the first timed one (default 0)
+//   --iterations N  timed calls on the first batch (default 0: answer for every record instead)
+//   --warm-loads N  loads after the first one (default 0)
+//   --isa NAME      avx512, avx2, neon or portable (default: the fastest here)
+//   --steps yes     also print each operator's fastest run in nanoseconds
+//   --trace PREFIX  write every operator of every timed call to PREFIX.json, in the format of Chrome's traces
+// Exit codes: 0 done, 2 wrong usage, 3 a file cannot be read or written, 4 no such instruction set here, 5 the runtime
+// refuses the program or the records. The reason is one line on stderr.
+#include <sys/resource.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <new>
 #include <string>
 #include <vector>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
-
+#include "files.h"
+#include "options.h"
+#include "process.h"
+#include "program_file.h"
+#include "records.h"
 #include "sctool_sparse.h"
+#include "sha256.h"
 
+namespace sctool::runner {
 namespace {
 
-struct Options {
-  std::string payload, input, output, isa;
-  bool steps = false;
-  long batch = 1, iterations = 1, warm_up = 0, cpu = -1;
-};
+constexpr std::uint32_t kMostSteps = 65536;
 
-[[noreturn]] void fail(int code, const std::string& what) {
-  std::fprintf(stderr, "sctool_runner: %s\n", what.c_str());
-  std::exit(code);
-}
-
-long number(const char* name, const char* text, long least, long most) {
-  char* end = nullptr;
-  const long value = std::strtol(text, &end, 10);
-  if (end == text || *end != '\0' || value < least || value > most) {
-    fail(2, std::string(name) + " is " + text + "; it goes from " + std::to_string(least) + " to " + std::to_string(most));
+// The program's session, loaded from the bytes of the file; `input` gets the sides of its input where the file says them.
+sctool_session* load(const std::vector<std::uint8_t>& file, const Options& options, std::vector<std::int64_t>* input) {
+  const std::uint8_t* payload = file.data();
+  std::size_t size = file.size();
+  char error[256] = "";
+  try {
+    if (is_program_file(payload, size)) {
+      ProgramFile found = read_program_file(payload, size);
+      payload += found.offset;
+      size = found.size;
+      *input = std::move(found.input);
+    }
+  } catch (const ProgramFileError& problem) {
+    fail(kModel, options.model + ": " + problem.what());
   }
-  return value;
+  const char* isa = options.isa.empty() ? nullptr : options.isa.c_str();
+  sctool_session* session = sctool_sparse_load(payload, size, isa, error, sizeof error);
+  if (session == nullptr) fail(kModel, options.model + ": " + error);
+  return session;
 }
 
-Options parse(int count, char** words) {
-  Options options;
-  for (int i = 1; i < count; i += 2) {
-    const std::string name = words[i];
-    if (i + 1 == count) fail(2, name + " needs a value");
-    const char* value = words[i + 1];
-    if (name == "--payload") options.payload = value;
-    else if (name == "--input") options.input = value;
-    else if (name == "--output") options.output = value;
-    else if (name == "--isa") options.isa = value;
-    else if (name == "--steps") options.steps = std::string(value) == "yes";
-    else if (name == "--batch") options.batch = number("--batch", value, 1, 1 << 20);
-    else if (name == "--iterations") options.iterations = number("--iterations", value, 1, 10000000);
-    else if (name == "--warm-up") options.warm_up = number("--warm-up", value, 0, 10000000);
-    else if (name == "--cpu") options.cpu = number("--cpu", value, 0, 1023);
-    else fail(2, "unknown option " + name);
+void check_shape(const sctool_session* session, const Options& options, const std::vector<std::int64_t>& input) {
+  if (options.shape.empty()) return;
+  std::uint64_t floats = 1;
+  for (const std::int64_t side : options.shape) {
+    floats *= static_cast<std::uint64_t>(side);
+    if (floats > std::uint64_t{1} << 31) fail(kUsage, "--shape is too large");
   }
-  if (options.payload.empty()) fail(2, "--payload FILE is missing");
-  return options;
-}
-
-std::vector<std::uint8_t> read_file(const std::string& path) {
-  std::FILE* file = std::fopen(path.c_str(), "rb");
-  if (file == nullptr) fail(1, "cannot read " + path);
-  std::vector<std::uint8_t> bytes;
-  std::uint8_t buffer[65536];
-  for (std::size_t got; (got = std::fread(buffer, 1, sizeof buffer, file)) > 0;) {
-    bytes.insert(bytes.end(), buffer, buffer + got);
+  const bool same = input.empty() || std::vector<std::int64_t>(input.begin() + 1, input.end()) == options.shape;
+  if (!same || sctool_sparse_inputs(session) != 1 || sctool_sparse_input_floats(session, 0) != floats) {
+    fail(kModel, options.model + ": takes no records of this --shape, but " +
+                     std::to_string(sctool_sparse_input_floats(session, 0)) + " floats in another one");
   }
-  const bool broken = std::ferror(file) != 0;
-  std::fclose(file);
-  if (broken) fail(1, "cannot read " + path);
-  return bytes;
 }
 
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-std::string status_field(const char* name) {
-  std::FILE* file = std::fopen("/proc/self/status", "r");
-  if (file == nullptr) return "";
-  char line[512];
-  std::string found;
-  while (std::fgets(line, sizeof line, file) != nullptr) {
-    if (std::strncmp(line, name, std::strlen(name)) != 0) continue;
-    found = line + std::strlen(name);
-    found.erase(0, found.find_first_not_of(" \t"));
-    found.erase(found.find_last_not_of(" \n") + 1);
-    break;
+// One line an operator of a call, laid end to end from the call's begin on.
+void trace_call(std::FILE* file, sctool_session* session, std::int64_t begin, std::vector<std::int64_t>& times) {
+  const std::uint32_t steps = sctool_sparse_time_steps(session, times.data(), kMostSteps);
+  for (std::uint32_t i = 0; i < std::min(steps, kMostSteps); ++i) {
+    std::fprintf(file, "%s\n{\"name\":\"%u %s\",\"cat\":\"operator\",\"ph\":\"X\",\"pid\":0,\"tid\":0,\"ts\":%.3f,\"dur\":%.3f}",
+                 std::ftell(file) > 1 ? "," : "", i, sctool_sparse_step_name(session, i), static_cast<double>(begin) / 1e3,
+                 static_cast<double>(times[i]) / 1e3);
+    begin += times[i];
   }
-  std::fclose(file);
-  return found;
 }
 
-void pin(long cpu) {
-#if defined(__linux__)
-  if (cpu < 0) return;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<unsigned>(cpu), &set);
-  if (sched_setaffinity(0, sizeof set, &set) != 0) fail(1, "cannot run on cpu " + std::to_string(cpu) + " alone");
-#else
-  if (cpu >= 0) fail(1, "--cpu works on Linux only");
-#endif
+std::vector<std::int64_t> time_calls(sctool_session* session, Records& records, const Options& options,
+                                     std::uint32_t batch) {
+  std::vector<std::int64_t> samples, times(kMostSteps);
+  samples.reserve(static_cast<std::size_t>(options.iterations));
+  const std::string path = options.trace + ".json";
+  std::FILE* trace = options.trace.empty() ? nullptr : open_output(path);
+  if (trace != nullptr) std::fputc('[', trace);
+  for (long i = 0; i < options.warm_up; ++i) records.call(session, 0, batch);
+  if (options.steps || trace != nullptr) sctool_sparse_time_steps(session, nullptr, 0);
+  const std::int64_t origin = now_ns();
+  for (long i = 0; i < options.iterations; ++i) {
+    const std::int64_t start = now_ns();
+    records.call(session, 0, batch);
+    samples.push_back(now_ns() - start);
+    if (trace != nullptr) trace_call(trace, session, start - origin, times);
+  }
+  if (trace != nullptr) {
+    std::fputs("\n]\n", trace);
+    close_output(trace, path);
+  }
+  return samples;
+}
+
+void print_steps(sctool_session* session) {
+  std::vector<std::int64_t> times(kMostSteps);
+  const std::uint32_t steps = sctool_sparse_time_steps(session, times.data(), kMostSteps);
+  print_numbers("step_ns", times.data(), std::min(steps, kMostSteps));
+  std::printf(",");
+}
+
+int run(const Options& options) {
+  if (sctool_sparse_find_isa(options.isa.empty() ? nullptr : options.isa.c_str()) == nullptr) {
+    fail(kRuntime, "this processor or build has no " + options.isa);
+  }
+  const long baseline_kib = status_kib("VmHWM:");
+  std::int64_t start = now_ns();
+  const std::vector<std::uint8_t> file = read_file(options.model);
+  std::vector<std::int64_t> input;
+  sctool_session* session = load(file, options, &input);
+  const std::int64_t cold_ns = now_ns() - start;
+  std::vector<std::int64_t> warm_loads;
+  for (long i = 0; i < options.warm_loads; ++i) {
+    sctool_sparse_free(session);
+    start = now_ns();
+    session = load(file, options, &input);
+    warm_loads.push_back(now_ns() - start);
+  }
+  check_shape(session, options, input);
+  const std::uint32_t most = sctool_sparse_max_batch(session);
+  const auto asked = static_cast<std::uint32_t>(options.batch);
+  if (options.iterations > 0 && asked > most) {
+    fail(kModel, "--batch is " + std::to_string(asked) + "; the program takes " + std::to_string(most));
+  }
+  const std::uint32_t batch = std::min(asked, most);
+  Records records(session, options, batch);
+  rusage before{}, after{};
+  getrusage(RUSAGE_SELF, &before);
+  std::vector<std::int64_t> samples;
+  if (options.iterations > 0) samples = time_calls(session, records, options, batch);
+  else records.answer_all(session, options.output);
+  getrusage(RUSAGE_SELF, &after);
+  char digest[65];
+  sha256_hex(file.data(), file.size(), digest);
+  std::printf("{\"schema\":1,\"runner\":\"sparse\",\"runtime_version\":\"" SCTOOL_SPARSE_VERSION "\",\"model_sha256\":\"%s\",",
+              digest);
+  std::printf("\"isa\":\"%s\",\"threads\":1,\"batch\":%u,\"warm_up\":%ld,\"records\":%llu,\"cold_load_ns\":%lld,",
+              sctool_sparse_isa(session), batch, options.warm_up, static_cast<unsigned long long>(records.count()),
+              static_cast<long long>(cold_ns));
+  std::printf("\"model_bytes\":%zu,\"weight_bytes\":%llu,", file.size(),
+              static_cast<unsigned long long>(sctool_sparse_weight_bytes(session)));
+  if (options.steps && options.iterations > 0 && options.trace.empty()) print_steps(session);
+  print_numbers("warm_load_ns", warm_loads.data(), static_cast<long>(warm_loads.size()));
+  std::printf(",");
+  print_numbers("samples_ns", samples.data(), static_cast<long>(samples.size()));
+  std::printf(",");
+  print_affinity();
+  std::printf(",\"vm_hwm_kib\":%ld,\"baseline_vm_hwm_kib\":%ld,\"involuntary_switches\":%ld}\n", status_kib("VmHWM:"),
+              baseline_kib, static_cast<long>(after.ru_nivcsw - before.ru_nivcsw));
+  sctool_sparse_free(session);
+  return std::fflush(stdout) == 0 ? 0 : kFiles;
 }
 
 }  // namespace
+}  // namespace sctool::runner
 
 int main(int count, char** words) {
-  const Options options = parse(count, words);
-  pin(options.cpu);
-  const std::vector<std::uint8_t> payload = read_file(options.payload);
-  char error[256] = "";
-  const std::int64_t begin = now_ns();
-  sctool_session* session = sctool_sparse_load(payload.data(), payload.size(),
-                                               options.isa.empty() ? nullptr : options.isa.c_str(), error, sizeof error);
-  const std::int64_t load_ns = now_ns() - begin;
-  if (session == nullptr) fail(1, options.payload + ": " + error);
-  const auto batch = static_cast<std::uint32_t>(options.batch);
-  if (batch > sctool_sparse_max_batch(session)) {
-    fail(1, "--batch is " + std::to_string(batch) + "; the payload takes " + std::to_string(sctool_sparse_max_batch(session)));
+  using namespace sctool::runner;
+  try {
+    return run(parse(count, words));
+  } catch (const std::bad_alloc&) {
+    fail(kModel, "out of memory");
   }
-  std::vector<std::vector<float>> held;
-  std::vector<const float*> inputs;
-  std::vector<float*> outputs;
-  std::uint64_t wanted = 0;
-  for (std::uint32_t i = 0; i < sctool_sparse_inputs(session); ++i) {
-    held.emplace_back(sctool_sparse_input_floats(session, i) * batch, 0.0f);
-    wanted += held.back().size() * sizeof(float);
-  }
-  if (!options.input.empty()) {
-    const std::vector<std::uint8_t> bytes = read_file(options.input);
-    if (bytes.size() != wanted) {
-      fail(1, options.input + " has " + std::to_string(bytes.size()) + " bytes; " + std::to_string(batch) +
-                  " records take " + std::to_string(wanted));
-    }
-    std::size_t at = 0;
-    for (std::vector<float>& input : held) {
-      std::memcpy(input.data(), bytes.data() + at, input.size() * sizeof(float));
-      at += input.size() * sizeof(float);
-    }
-  }
-  const std::size_t input_count = held.size();
-  for (std::uint32_t i = 0; i < sctool_sparse_outputs(session); ++i) {
-    held.emplace_back(sctool_sparse_output_floats(session, i) * batch, 0.0f);
-  }
-  for (std::size_t i = 0; i < held.size(); ++i) {
-    if (i < input_count) inputs.push_back(held[i].data());
-    else outputs.push_back(held[i].data());
-  }
-  std::vector<std::int64_t> samples;
-  for (long i = 0; i < options.warm_up + options.iterations; ++i) {
-    if (i == options.warm_up && options.steps) sctool_sparse_time_steps(session, nullptr, 0);
-    const std::int64_t start = now_ns();
-    if (sctool_sparse_run(session, batch, inputs.data(), outputs.data(), error, sizeof error) != 0) fail(1, error);
-    if (i >= options.warm_up) samples.push_back(now_ns() - start);
-  }
-  if (!options.output.empty()) {
-    std::FILE* file = std::fopen(options.output.c_str(), "wb");
-    bool written = file != nullptr;
-    for (std::size_t i = input_count; i < held.size() && written; ++i) {
-      written = std::fwrite(held[i].data(), sizeof(float), held[i].size(), file) == held[i].size();
-    }
-    written = (file == nullptr || std::fclose(file) == 0) && written;
-    if (!written) fail(1, "cannot write " + options.output);
-  }
-  const std::string peak = status_field("VmHWM:"), affinity = status_field("Cpus_allowed_list:");
-  const std::string switches = status_field("nonvoluntary_ctxt_switches:");
-  std::printf("{\"schema\": 1, \"isa\": \"%s\", \"payload_bytes\": %zu, \"weight_bytes\": %llu, \"batch\": %u, "
-              "\"warm_up\": %ld, \"load_ns\": %lld, ",
-              sctool_sparse_isa(session), payload.size(),
-              static_cast<unsigned long long>(sctool_sparse_weight_bytes(session)), batch, options.warm_up,
-              static_cast<long long>(load_ns));
-  std::printf("\"vm_hwm_kib\": %s, \"affinity\": \"%s\", \"involuntary_switches\": %s, \"samples_ns\": [",
-              peak.empty() ? "null" : std::to_string(std::atol(peak.c_str())).c_str(),
-              affinity.empty() ? "unknown" : affinity.c_str(), switches.empty() ? "null" : switches.c_str());
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    std::printf("%s%lld", i == 0 ? "" : ", ", static_cast<long long>(samples[i]));
-  }
-  std::printf("]");
-  if (options.steps) {
-    std::vector<std::int64_t> times(65536);
-    const std::uint32_t steps = sctool_sparse_time_steps(session, times.data(), 65536);
-    for (std::uint32_t i = 0; i < steps; ++i) {
-      std::printf("%s%lld", i == 0 ? ", \"step_ns\": [" : ", ", static_cast<long long>(times[i]));
-    }
-    if (steps > 0) std::printf("]");
-  }
-  std::printf("}\n");
-  sctool_sparse_free(session);
-  return 0;
 }

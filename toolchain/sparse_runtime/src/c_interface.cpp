@@ -82,6 +82,13 @@ uint32_t sctool_sparse_time_steps(sctool_session* session, int64_t* ns, uint32_t
   return static_cast<uint32_t>(session->session.program().ops.size());
 }
 
+const char* sctool_sparse_step_name(const sctool_session* session, uint32_t index) {
+  static constexpr const char* names[] = {"",         "convolution",  "linear",      "add",           "activation",
+                                          "max pool", "average pool", "global mean", "concatenation", "flatten"};
+  const std::vector<sctool::Op>& ops = session->session.program().ops;
+  return index < ops.size() ? names[static_cast<std::size_t>(ops[index].kind)] : "";
+}
+
 double sctool_sparse_fma_peak(const char* isa) {
   const sctool::Kernels* kernels = sctool::find_kernels(isa);
   if (kernels == nullptr) return 0.0;

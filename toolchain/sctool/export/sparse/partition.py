@@ -35,7 +35,8 @@ Backend = Literal["sparse", "dense", "xnnpack"]
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """Where one weighted layer runs, and what the table says of each way (microseconds; None: it cannot)."""
+    """Where one weighted layer runs, and what the table says of each way (microseconds; None: it cannot, or the table
+    counts instructions)."""
 
     name: str
     kind: LayerKind
@@ -93,7 +94,7 @@ class SparsePartitioner(Partitioner):  # type: ignore[misc]
         graph = exported_program.graph
         layers = [layer for node in graph.nodes if (layer := self._layer(exported_program, node)) is not None]
         taken = choose_layers(graph, layers, self._costs)
-        self.choices = [_explain(layer, layer.node in taken) for layer in layers]
+        self.choices = [_explain(layer, layer.node in taken, self._costs) for layer in layers]
         sparse = sorted(layer.name for layer in layers if layer.node in taken and layer.ours == "sparse")
         settings = {"max_batch": self._max_batch, "sparse": sparse, "values": self._values}
         spec = DelegationSpec(SctoolSparse.__name__, [CompileSpec(SPEC, json.dumps(settings).encode())])
@@ -272,28 +273,31 @@ def _is_plain(node: fx.Node) -> bool:
     return activation_of(node) is not None or flattens(node)
 
 
-def _explain(layer: _Layer, taken: bool) -> LayerChoice:
-    costs = {way: None if math.isinf(ns) else ns / 1000 for way, ns in layer.costs.items()}
+def _explain(layer: _Layer, taken: bool, table: CostTable) -> LayerChoice:
+    costs = {way: table.microseconds(ns) for way, ns in layer.costs.items()}
     backend: Backend = layer.ours if taken else "xnnpack"
     return LayerChoice(
         layer.name, layer.work.kind, layer.shape, layer.work.nnz, backend,
-        costs["sparse"], costs["dense"], costs["xnnpack"], _reason(layer, taken),
+        costs["sparse"], costs["dense"], costs["xnnpack"], _reason(layer, taken, table),
     )  # fmt: skip
 
 
-def _reason(layer: _Layer, taken: bool) -> str:
+def _reason(layer: _Layer, taken: bool, table: CostTable) -> str:
+    timed = table.unit == "ns"
+    source = "the cost table" if timed else "emulated instruction counts"
+    faster, slower = ("faster", "slower") if timed else ("cheaper", "dearer")
     ours = layer.costs[layer.ours]
     if math.isinf(ours):
         return "the sparse runtime has no kernel for it"
     ratio = layer.costs["xnnpack"] / ours
     if taken:
         return (
-            f"{ratio:.1f} x faster than XNNPACK by the cost table"
+            f"{ratio:.1f} x {faster} than XNNPACK by {source}"
             if ratio >= 1
-            else f"{1 / ratio:.1f} x slower by the cost table, but its neighbours are there"
+            else f"{1 / ratio:.1f} x {slower} by {source}, but its neighbours are there"
         )
     return (
-        f"XNNPACK is {1 / ratio:.1f} x faster by the cost table"
+        f"XNNPACK is {1 / ratio:.1f} x {faster} by {source}"
         if ratio < 1
-        else f"{ratio:.1f} x faster alone, but not worth the way between the backends"
+        else f"{ratio:.1f} x {faster} alone by {source}, but not worth the way between the backends"
     )

@@ -1,11 +1,13 @@
 """The emulator kit: QEMU, a cross-compiler, an Arm C library and ONNX Runtime, in a cache folder, without root.
 
-What is fetched is pinned by version and SHA-256 in toolchain/device_runner/emulator.toml.
+What is fetched is pinned by version and SHA-256 in toolchain/device_runner/emulator.toml. A Debian package that a fix has
+replaced since is taken in its new version, which apt checks by Debian's signature; the kit keeps a list of these.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -13,12 +15,12 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sctool.atomic import new_directory, write_file
+from sctool.atomic import new_directory, write_json
 from sctool.domain.device import Completed
 from sctool.errors import NativeRuntimeMissing
 from sctool.resources import device_runner_folder
@@ -101,13 +103,23 @@ def install_kit(say: Say = lambda text: None, *, overwrite: bool = False) -> Emu
         )
     pins = read_pins()
     with new_directory(folder, marker=MARKER, overwrite=True) as staging:
+        replaced = []
         if _is_pinned_debian(pins["debian"]):
-            _unpack_debian(pins["debian"], staging / "debian", say)
+            replaced = _unpack_debian(pins["debian"], staging / "debian", say)
         kit = _describe(staging)
         _collect_arm(kit, pins["wheel"], say)
-        write_file(staging / MARKER, hashlib.sha256(repr(sorted(pins)).encode()).hexdigest() + "\n")
+        write_json(staging / MARKER, {"replaced": replaced})
     say(f"installed in {folder}")
     return _describe(folder)
+
+
+def list_replaced(kit: EmulatorKit) -> list[str]:
+    """Debian packages of the kit that are newer than the pinned ones: counts may differ from those of a pinned kit."""
+    try:
+        found = json.loads((kit.folder / MARKER).read_text(encoding="utf-8"))["replaced"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return [str(name) for name in found]
 
 
 def _describe(folder: Path) -> EmulatorKit:
@@ -135,8 +147,11 @@ def _is_pinned_debian(pins: dict[str, Any]) -> bool:
     return named and all(shutil.which(program) for program in ("apt-get", "dpkg-deb"))
 
 
-def _unpack_debian(pins: dict[str, Any], root: Path, say: Say) -> None:
-    """With lists and archives of our own, so that neither root nor the system's own state is needed."""
+def _unpack_debian(pins: dict[str, Any], root: Path, say: Say) -> list[str]:
+    """With lists and archives of our own, so that neither root nor the system's own state is needed.
+
+    Returns the packages that are there in a newer version than the pinned one, which Debian no longer has.
+    """
     packages = {package["name"]: package for package in pins["packages"]}
     with tempfile.TemporaryDirectory(prefix="sctool-apt-") as temporary:
         state, archives = Path(temporary) / "state", Path(temporary) / "archives"
@@ -151,15 +166,34 @@ def _unpack_debian(pins: dict[str, Any], root: Path, say: Say) -> None:
             run_process(["apt-get", *options, "update"], timeout_s=DOWNLOAD_TIMEOUT_S), "read Debian's package lists"
         )
         say(f"fetching {len(packages)} Debian packages")
-        wanted = [f"{name}={package['version']}" for name, package in packages.items()]
-        done = run_process(["apt-get", *options, "download", *wanted], folder=archives, timeout_s=DOWNLOAD_TIMEOUT_S)
+        wanted = {name: f"{name}={package['version']}" for name, package in packages.items()}
+        fetch = ["apt-get", *options, "download"]
+        done = run_process([*fetch, *wanted.values()], folder=archives, timeout_s=DOWNLOAD_TIMEOUT_S)
+        replaced = _find_replaced(wanted, options) if done.exit_code else []
+        if replaced:
+            say(f"Debian has newer versions than are pinned, and signs for them: {', '.join(replaced)}")
+            wanted |= {name: name for name in replaced}
+            done = run_process([*fetch, *wanted.values()], folder=archives, timeout_s=DOWNLOAD_TIMEOUT_S)
         _demand(done, "fetch the pinned Debian packages")
         root.mkdir()
         for archive in sorted(archives.glob("*.deb")):
-            _check_hash(archive, packages[archive.name.partition("_")[0]]["sha256"])
+            name = archive.name.partition("_")[0]
+            if name not in replaced:
+                _check_hash(archive, packages[name]["sha256"])
             _demand(run_process(["dpkg-deb", "-x", str(archive), str(root)], timeout_s=300), f"unpack {archive.name}")
         if len(list(archives.glob("*.deb"))) != len(packages):
             raise NativeRuntimeMissing("Debian gave fewer packages than are pinned.", hint="Try again.")
+    return replaced
+
+
+def _find_replaced(wanted: Mapping[str, str], options: Sequence[str]) -> list[str]:
+    """Packages whose pinned version is in no list any more: a fix took its place. apt holds what it fetches instead
+    against the hash in a list that Debian's key has signed."""
+    shown = {
+        name: run_process(["apt-cache", *options, "show", exact], timeout_s=60).exit_code
+        for name, exact in wanted.items()
+    }
+    return [name for name, code in shown.items() if code]
 
 
 def _collect_arm(kit: EmulatorKit, wheel: dict[str, Any], say: Say) -> None:

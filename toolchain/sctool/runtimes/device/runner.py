@@ -1,6 +1,6 @@
 """Programs that load an artifact on a device, run it and say in one JSON line what that cost.
 
-A runner for another format (our own sparse one) is one class like `OrtRunner` and one line in `RUNNERS`.
+A runner for another format is one class like `OrtRunner` and one line in `RUNNERS`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from typing import Any, Protocol
 
 from sctool.domain.device import Completed, DeviceSession
 from sctool.errors import ArtifactError, DeviceError, NativeRuntimeMissing
+from sctool.formats.pte import read_program
+from sctool.native import build as native
+from sctool.native.library import BACKEND, HINT
 from sctool.runtimes.device.build import build_arm_runner, build_host_runner
+from sctool.runtimes.device.cross import build_sparse_runner
 from sctool.runtimes.device.kit import LIBRARIES, ORT_LIBRARY, find_kit
 
 USAGE, FILES, RUNTIME, MODEL = 2, 3, 4, 5
@@ -44,6 +48,10 @@ class Runner(Protocol):
     @property
     def formats(self) -> tuple[str, ...]: ...
 
+    def refuses(self, path: Path) -> str | None:
+        """Why it cannot run the file at `path`, which has one of its suffixes; None where it can, or will say itself."""
+        ...
+
     def install(self, session: DeviceSession) -> Sequence[str]:
         """Put the program and its libraries onto the device; returns the command line's beginning."""
         ...
@@ -55,17 +63,15 @@ class OrtRunner:
     kind = "onnxruntime"
     formats = (".onnx",)
 
+    def refuses(self, path: Path) -> str | None:
+        return None
+
     def install(self, session: DeviceSession) -> Sequence[str]:
         """NativeRuntimeMissing where the device's runner cannot be built, DeviceError for an ABI that it does not serve."""
         if session.tier == "host":
             runner = session.push(build_host_runner(), "ort_runner", executable=True)
             return [runner, "--library", str(_host_library())]
-        abi = session.facts().abi
-        if abi not in ARM:
-            raise DeviceError(
-                f"{session.name} has ABI {abi or 'unknown'}; the runner serves {', '.join(ARM)}.",
-                hint="Use a 64-bit Arm device.",
-            )
+        _demand_arm(session)
         kit = find_kit()
         if session.tier == "emulator":
             runner = session.push(build_arm_runner(kit), "ort_runner", executable=True)
@@ -79,13 +85,72 @@ class OrtRunner:
         return [loader, "--library-path", folder, runner, "--library", f"{folder}/{ORT_LIBRARY}"]
 
 
-RUNNERS: dict[str, Callable[[], Runner]] = {"onnxruntime": OrtRunner}
+class SparseRunner:
+    """The sparse runtime alone: for an ExecuTorch program that is all one part of its own."""
+
+    kind = "sparse"
+    formats = (".pte",)
+
+    def refuses(self, path: Path) -> str | None:
+        try:
+            methods = read_program(path.read_bytes(), str(path)).methods
+        except (ArtifactError, OSError):
+            return None
+        parts = [delegate.backend for method in methods for delegate in method.delegates]
+        operators = sum(len(method.operators) for method in methods)
+        if BACKEND not in parts:
+            return "it is a program for stock ExecuTorch: name an executor_runner with --executorch-runner"
+        if parts != [BACKEND] or operators:
+            others = sorted({part for part in parts if part != BACKEND}) + (["plain operators"] if operators else [])
+            return (
+                f"{parts.count(BACKEND)} of its parts are for the sparse runtime, others for "
+                f"{', '.join(others) or 'none'}; the runner takes programs of one part"
+            )
+        return None
+
+    def install(self, session: DeviceSession) -> Sequence[str]:
+        """NativeRuntimeMissing where the device's runner cannot be built, DeviceError for an ABI that it does not serve."""
+        if session.tier == "host":
+            program = native.find_runner()
+            if program is None:
+                raise NativeRuntimeMissing("The sparse runtime is not built.", hint=HINT)
+        else:
+            _demand_arm(session)
+            program = build_sparse_runner()
+        return [session.push(program, native.RUNNER, executable=True)]
 
 
-def find_runner(path: Path) -> Runner | None:
-    """The runner for the file's format; None where no runner here takes it to a device."""
-    made = (create() for create in RUNNERS.values())
-    return next((runner for runner in made if path.suffix in runner.formats), None)
+RUNNERS: dict[str, Callable[[], Runner]] = {"onnxruntime": OrtRunner, "sparse": SparseRunner}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why nothing takes a file to a device."""
+
+    reason: str
+
+
+def find_runner(path: Path) -> Runner | Refusal:
+    """The runner for the file, or why there is none."""
+    reasons = []
+    for create in RUNNERS.values():
+        runner = create()
+        if path.suffix.lower() not in runner.formats:
+            continue
+        reason = runner.refuses(path)
+        if reason is None:
+            return runner
+        reasons.append(reason)
+    return Refusal("; ".join(reasons) or f"no runner here takes {path.suffix or 'such'} files to a device")
+
+
+def _demand_arm(session: DeviceSession) -> None:
+    abi = session.facts().abi
+    if abi not in ARM:
+        raise DeviceError(
+            f"{session.name} has ABI {abi or 'unknown'}; the runner serves {', '.join(ARM)}.",
+            hint="Use a 64-bit Arm device.",
+        )
 
 
 def work_arguments(work: Work) -> list[str]:

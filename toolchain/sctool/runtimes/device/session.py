@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from sctool.domain.device import DeviceSession
 from sctool.errors import ArtifactError, DeviceError
-from sctool.runtimes.device.runner import Runner, Work, find_runner, read_line, work_arguments
+from sctool.runtimes.device.executor import FORMATS, ExecutorArtifact
+from sctool.runtimes.device.runner import Refusal, Runner, Work, find_runner, read_line, work_arguments
 
 BATCH = 64
 """Records a call of the runtime."""
 TIMEOUT_S = 120.0
+RUNNABLE = "On devices .onnx and the .pte of `export --backend sparse` run; other .pte files with --executorch-runner."
 _TRACE = "trace"
 SECONDS_PER_RECORD = 5.0
 """The slowest answer that is waited for: large models under emulation."""
@@ -29,8 +31,8 @@ class DeviceArtifact:
     def __init__(self, session: DeviceSession, path: Path, runner: Runner | None = None) -> None:
         """ArtifactError where no runner takes the file, DeviceError where the device fails."""
         found = runner or find_runner(path)
-        if found is None:
-            raise ArtifactError(f"No runner takes {path.name} to a device.", hint="On devices .onnx runs so far.")
+        if isinstance(found, Refusal):
+            raise ArtifactError(f"Cannot run {path.name} on {session.name}: {found.reason}.", hint=RUNNABLE)
         self.session = session
         self.name = f"on {session.name}"
         self.path = path
@@ -49,10 +51,6 @@ class DeviceArtifact:
         output = f"{self.session.folder}/output.f32"
         return replace(Work(self._model, pushed, output, tuple(records.shape[1:]) or (1,)), **settings)
 
-    def work_again(self, work: Work, **settings: Any) -> Work:
-        """The same work with other settings, on the records that are there already."""
-        return replace(work, **settings)
-
     def command(self, work: Work) -> list[str]:
         return [*self._prefix, *work_arguments(work)]
 
@@ -67,6 +65,14 @@ class DeviceArtifact:
                 hint="Something else wrote into its folder: try again.",
             )
         return record
+
+    def measure_calls(
+        self, records: NDArray[np.float32], *, threads: int, warm_up: int, iterations: int, warm_loads: int,
+        cores: tuple[int, ...], timeout_s: float,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The runner's record of so many calls on the first of `records`."""
+        work = self.work(records[:1], threads=threads, warm_up=warm_up, iterations=iterations, warm_loads=warm_loads)
+        return self.measure(work, timeout_s=timeout_s, cores=cores)
 
     def trace(self, work: Work, destination: Path, *, timeout_s: float) -> None:
         """The runtime's own trace of `work` in Chrome's format: each call, each layer. DeviceError where there is none."""
@@ -101,3 +107,16 @@ class DeviceArtifact:
                 f"{self.session.name} answered {logits.size} numbers for {len(batch)} records.", hint="Try again."
             )
         return logits.reshape(len(batch), -1).astype(np.float32)
+
+
+def open_artifact(
+    session: DeviceSession, path: Path, executorch_runner: Path | None = None
+) -> DeviceArtifact | ExecutorArtifact | Refusal:
+    """The file on the device, with a runner of ours where one takes it, else with the user's `executorch_runner`; or why
+    it stays here."""
+    runner = find_runner(path)
+    if not isinstance(runner, Refusal):
+        return DeviceArtifact(session, path, runner)
+    if executorch_runner is not None and path.suffix.lower() in FORMATS:
+        return ExecutorArtifact(session, path, executorch_runner)
+    return runner
