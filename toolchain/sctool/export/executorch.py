@@ -25,7 +25,7 @@ from sctool.native.library import BACKEND
 from sctool.quiet import silence
 
 if TYPE_CHECKING:
-    from sctool.export.sparse.partition import LayerChoice
+    from sctool.export.sparse.choice import LayerChoice
 
 DATA = "weights"
 """Tag of the constants that go into the data file."""
