@@ -13,6 +13,7 @@ import pytest
 
 from sctool.native import build
 from sctool.native.library import load_library
+from sctool.workflows.export import export
 
 SOURCES = Path(__file__).resolve().parents[2] / "toolchain" / "sparse_runtime"
 Builder = Callable[..., Path]
@@ -48,6 +49,11 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
         return made[name]
 
     yield make
+
+
+@pytest.fixture(scope="session")
+def sparse_bundle(made_run: Path, library: ctypes.CDLL, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(made_run, backend="sparse", output=tmp_path_factory.mktemp("sparse") / "bundle")[0]
 
 
 def need(*programs: str) -> None:

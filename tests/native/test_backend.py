@@ -24,11 +24,6 @@ from sctool.runtimes.registry import open_session
 from sctool.workflows.export import export
 
 
-@pytest.fixture(scope="module")
-def sparse_bundle(made_run: Path, library: ctypes.CDLL, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(made_run, backend="sparse", output=tmp_path_factory.mktemp("sparse") / "bundle")[0]
-
-
 def test_the_demo_runs_in_the_sparse_backend(sparse_bundle: Path, made_run: Path) -> None:
     manifest = read_manifest(sparse_bundle)
     content = (sparse_bundle / "model.pte").read_bytes()

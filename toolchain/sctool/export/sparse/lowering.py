@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx
+from torch._ops import OpOverload
 
 from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
 
@@ -22,9 +23,8 @@ def name_of(node: fx.Node) -> str:
     """ "aten.convolution.default" for a call of that operator; "" for anything else."""
     if node.op != "call_function":
         return ""
-    return (
-        str(getattr(node.target, "__name__", node.target)) if not hasattr(node.target, "_op") else str(node.target._op)
-    )
+    overload = node.target if isinstance(node.target, OpOverload) else getattr(node.target, "_op", node.target)
+    return str(overload) if isinstance(overload, OpOverload) else str(getattr(overload, "__name__", overload))
 
 
 def record_shape(node: fx.Node) -> tuple[int, ...] | None:
@@ -96,7 +96,7 @@ def _window(kernel: list[int], stride: int, padding: tuple[int, int]) -> Window 
 
 def flattens(node: fx.Node) -> bool:
     """Whether a view makes [B, C, H, W] into [B, C * H * W]."""
-    if name_of(node) != "aten.view_copy.default":
+    if name_of(node) not in ("aten.view_copy.default", "aten.view.default"):
         return False
     before, after = record_shape(node.all_input_nodes[0]), record_shape(node)
     return before is not None and after is not None and len(before) == 3 and len(after) == 1 and (

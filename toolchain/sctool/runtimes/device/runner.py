@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from sctool.domain.device import Completed, DeviceSession
 from sctool.errors import ArtifactError, DeviceError, NativeRuntimeMissing
+from sctool.native.library import DOMAIN
 from sctool.runtimes.device.build import build_arm_runner, build_host_runner
 from sctool.runtimes.device.kit import LIBRARIES, ORT_LIBRARY, find_kit
 
@@ -83,7 +84,10 @@ RUNNERS: dict[str, Callable[[], Runner]] = {"onnxruntime": OrtRunner}
 
 
 def find_runner(path: Path) -> Runner | None:
-    """The runner for the file's format; None where no runner here takes it to a device."""
+    """The runner for the file's format; None where no runner here takes it to a device: the sparse runtime's operators do
+    not travel with ONNX Runtime."""
+    if path.suffix == ".onnx" and path.is_file() and DOMAIN.encode() in path.read_bytes():
+        return None
     made = (create() for create in RUNNERS.values())
     return next((runner for runner in made if path.suffix in runner.formats), None)
 
