@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
+from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, Unary, ValueKind, Window
 
 Array = NDArray[np.float32]
 ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -17,6 +17,13 @@ ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     Activation.RELU: torch.relu,
     Activation.RELU6: lambda x: x.clamp(0, 6),
     Activation.HARD_SWISH: functional.hardswish,
+}
+
+
+UNARIES: dict[Unary, Callable[[torch.Tensor], torch.Tensor]] = {
+    Unary.HARD_SIGMOID: functional.hardsigmoid,
+    Unary.GELU: functional.gelu,
+    Unary.GELU_TANH: lambda x: functional.gelu(x, approximate="tanh"),
 }
 
 
@@ -95,6 +102,18 @@ def _apply(operator: Operator, values: dict[int, torch.Tensor]) -> torch.Tensor:
             y = functional.conv2d(padded, kernel, bias, stride=window.stride, groups=operator.groups)
             if operator.residual is not None:
                 y = y + values[operator.residual]
+    elif operator.kind is Kind.UNARY:
+        y = UNARIES[operator.function](x)
+    elif operator.kind is Kind.MULTIPLY:
+        factor = values[operator.inputs[1]]
+        y = x * factor.reshape(*factor.shape[:2], *[1] * (x.ndim - 2)) if factor.ndim != x.ndim else x * factor
+    elif operator.kind is Kind.LAYER_NORM:
+        assert operator.weights is not None and operator.bias is not None
+        scale, shift = (torch.from_numpy(part).double().flatten() for part in (operator.weights, operator.bias))
+        y = functional.layer_norm(x, (len(scale),), scale, shift, operator.factor)
+    elif operator.kind is Kind.ATTENTION:
+        q, k, v = (values[number].unflatten(-1, (operator.heads, -1)).transpose(1, 2) for number in operator.inputs)
+        y = (torch.softmax(q @ k.transpose(2, 3) * operator.factor, -1) @ v).transpose(1, 2).flatten(2)
     elif operator.kind is Kind.ADD:
         y = x + values[operator.inputs[1]]
     elif operator.kind is Kind.GLOBAL_MEAN:

@@ -84,8 +84,12 @@ class SparseProgram {
   }
 
   static std::vector<std::int64_t> sides_of(const Shape& shape, std::int64_t batch) {
-    if (!shape.spatial) return {batch, shape.channels};
-    return {batch, shape.channels, shape.height, shape.width};
+    switch (shape.form) {
+      case Form::kVector: return {batch, shape.channels};
+      case Form::kLine: return {batch, shape.channels, shape.width};
+      case Form::kTokens: return {batch, shape.width, shape.channels};
+      default: return {batch, shape.channels, shape.height, shape.width};
+    }
   }
 
   // The batch of a tensor whose records have `shape`.
