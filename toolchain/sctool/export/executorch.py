@@ -162,10 +162,12 @@ def export_sparse_pte(
     """
     with silence():
         from sctool.export.sparse.partition import SparsePartitioner
-        from sctool.export.sparse.views import free_views_of_sizes
+        from sctool.export.sparse.views import drop_copies, free_views_of_sizes
 
     nonzeros = {f"model.{name}": int(parameter.count_nonzero()) for name, parameter in model.named_parameters()}
     partitioner = SparsePartitioner(nonzeros, costs=costs, max_batch=max_batch, values=values)
-    files = export_pte(model, example, max_batch=max_batch, passes=[free_views_of_sizes], first=[partitioner])
+    files = export_pte(
+        model, example, max_batch=max_batch, passes=[free_views_of_sizes, drop_copies], first=[partitioner]
+    )
     payloads = [payload for backend, payload in files.delegates if backend == BACKEND]
     return SparseProgram(files.program, partitioner.choices, payloads)

@@ -104,8 +104,12 @@ class SparseProgram {
     require(ort::dimension_count(api_, made, &rank));
     std::vector<std::int64_t> sides(rank);
     require(ort::dimensions(api_, made, sides.data(), rank));
-    const std::vector<std::int64_t> wanted = sides_of(shape, rank > 0 ? sides[0] : 0);
-    if (type != ort::kFloat || sides != wanted) refuse("an input of another type or shape than the payload's");
+    // A line [B, C, L] and a map [B, C, 1, L] are the same.
+    std::int64_t record = 1;
+    for (std::size_t i = 1; i < rank; ++i) record *= sides[i];
+    if (type != ort::kFloat || rank == 0 || record != static_cast<std::int64_t>(shape.elements())) {
+      refuse("an input of another type or shape than the payload's");
+    }
     return sides[0];
   }
 

@@ -19,14 +19,15 @@ from sctool.export.onnx import export_onnx
 from sctool.export.sparse.choice import LayerChoice
 from sctool.export.sparse.graph import Graph, ValueKind
 from sctool.export.sparse.lowering import lower
+from sctool.export.sparse.nodes import record_shape
 from sctool.export.sparse.payload import write_payload
 from sctool.export.sparse.plan import Among, Plan, plan_layers
-from sctool.export.sparse.views import free_views_of_sizes
+from sctool.export.sparse.views import drop_copies, free_views_of_sizes
 from sctool.native.costs import CostTable
 from sctool.native.library import DOMAIN, OPERATOR
 from sctool.quiet import silence
 
-WHOLE = [torch.ops.aten.linear.default]
+WHOLE = [torch.ops.aten.linear.default, torch.ops.aten.hardswish.default, torch.ops.aten.hardsigmoid.default]
 """What PyTorch would take apart, and the runtime has as one operator."""
 _PART = "sparse_part_"
 
@@ -78,6 +79,7 @@ def _capture(model: nn.Module, example: torch.Tensor, max_batch: int) -> fx.Grap
     module.graph.set_codegen(fx.graph.CodeGen())
     made = fx.GraphModule(module, module.graph)  # a class of its own: PyTorch forbids eval() on the exported one
     free_views_of_sizes(made)
+    drop_copies(made)
     return made
 
 
@@ -98,7 +100,7 @@ def _take_out(
     for node in list(module.graph.nodes):
         if node.op == "call_module" and str(node.target).startswith(_PART):
             graph = _lower_part(module, node, sparse, parameters, max_batch, values)
-            setattr(module, str(node.target), _Part(len(payloads), graph))
+            setattr(module, str(node.target), _Part(len(payloads), graph, _result_shapes(module, node)))
             node.args = tuple(value for value in node.all_input_nodes if _weight_name(value) is None)
             payloads.append(write_payload(graph))
     module.graph.eliminate_dead_code()
@@ -124,18 +126,28 @@ def _lower_part(
     return lower(inner.graph, constant, max_batch, lambda layer: name(layer.args[1]) in sparse, values)
 
 
+def _result_shapes(module: fx.GraphModule, node: fx.Node) -> list[tuple[int, ...]]:
+    """Of one record of everything that the part called by `node` gives."""
+    inner = module.get_submodule(str(node.target))
+    assert isinstance(inner, fx.GraphModule)
+    results: Any = inner.graph.output_node().args[0]
+    return [record_shape(part) or () for part in results]
+
+
 class _Part(nn.Module):
     """Stands for part `number` while PyTorch exports: what the operator takes and gives, not what it computes."""
 
-    def __init__(self, number: int, graph: Graph) -> None:
+    def __init__(self, number: int, graph: Graph, wanted: list[tuple[int, ...]]) -> None:
         super().__init__()
-        self._number = number
+        self._number, self._wanted = number, wanted
         self._shapes = [graph.shapes[output] for output in graph.outputs]
 
     def forward(self, *inputs: torch.Tensor) -> Sequence[torch.Tensor]:
         batch = inputs[0].shape[0]
-        made: Sequence[torch.Tensor] = torch.onnx.ops.symbolic_multi_out(
+        made = torch.onnx.ops.symbolic_multi_out(
             f"{DOMAIN}::{OPERATOR}", inputs, {"number": self._number}, dtypes=[torch.float32] * len(self._shapes),
             shapes=[[batch, *shape] for shape in self._shapes], version=1,
         )  # fmt: skip
-        return made
+        # A line may leave the operator as a map of height one.
+        pairs = zip(made, self._shapes, self._wanted, strict=True)
+        return [part if shape == wanted else part.reshape(batch, *wanted) for part, shape, wanted in pairs]
