@@ -110,10 +110,7 @@ def _apply(operator: Operator, values: dict[int, torch.Tensor]) -> torch.Tensor:
     elif operator.kind is Kind.LAYER_NORM:
         assert operator.weights is not None and operator.bias is not None
         scale, shift = (torch.from_numpy(part).double().flatten() for part in (operator.weights, operator.bias))
-        y = functional.layer_norm(x, (len(scale),), scale, shift, operator.factor)
-    elif operator.kind is Kind.ATTENTION:
-        q, k, v = (values[number].unflatten(-1, (operator.heads, -1)).transpose(1, 2) for number in operator.inputs)
-        y = (torch.softmax(q @ k.transpose(2, 3) * operator.factor, -1) @ v).transpose(1, 2).flatten(2)
+        y = functional.layer_norm(x, (len(scale),), scale, shift, operator.epsilon)
     elif operator.kind is Kind.ADD:
         y = x + values[operator.inputs[1]]
     elif operator.kind is Kind.GLOBAL_MEAN:

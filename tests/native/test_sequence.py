@@ -1,4 +1,4 @@
-"""Gates, GELU, layer norm and attention on every instruction set, against PyTorch in float64."""
+"""Gates, GELU and layer norm on every instruction set, against PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -95,51 +95,19 @@ def test_multiplications(isa: str, library: ctypes.CDLL, shape: tuple[int, ...],
 def test_layer_norms(isa: str, library: ctypes.CDLL, tokens: int, width: int, batch: int, flat: bool) -> None:
     """Of tokens, and of vectors: one record by rows, many by columns."""
     rng = np.random.default_rng(2)
-    operator = Operator(Kind.LAYER_NORM, (0,), 1, weights=draw(rng, (1, width)), bias=draw(rng, (width,)), factor=1e-5)
+    operator = Operator(Kind.LAYER_NORM, (0,), 1, weights=draw(rng, (1, width)), bias=draw(rng, (width,)), epsilon=1e-5)
     shape = (width,) if flat else (tokens, width)
     check(one_step(operator, [shape], shape, tokens=True), batch, 3, isa, library)
 
 
-@quick
-@given(
-    queries=sides, keys=sides, heads=st.integers(1, 4), size=st.integers(1, 20), batch=st.sampled_from([1, 2]),
-    factor=st.sampled_from([0.05, 0.5, 3.0]),
-)  # fmt: skip
-def test_attention(
-    isa: str, library: ctypes.CDLL, queries: int, keys: int, heads: int, size: int, batch: int, factor: float
-) -> None:
-    width = heads * size
-    graph = one_step(
-        Operator(Kind.ATTENTION, (0, 1, 2), 3, heads=heads, factor=factor),
-        [(queries, width), (keys, width), (keys, width)], (queries, width), tokens=True,
-    )  # fmt: skip
-    check(graph, batch, 4, isa, library)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stays_in_its_record_and_reaches_what_it_does_in_pytorch(
-    isa: str, library: ctypes.CDLL, value: float
-) -> None:
+@pytest.mark.parametrize("flat", [False, True])
+def test_what_is_not_finite_stays_in_its_token(isa: str, library: ctypes.CDLL, value: float, flat: bool) -> None:
     rng = np.random.default_rng(5)
-    q, k, v = (draw(rng, (2, 9, 8)) for _ in range(3))
-    q[0, 3, 1] = value
-    operator = Operator(Kind.ATTENTION, (0, 1, 2), 3, heads=2, factor=0.5)
-    found = run(one_step(operator, [(9, 8)] * 3, (9, 8), tokens=True), [q, k, v], isa, library).reshape(2, 9, 2, 4)
-    heads = [torch.from_numpy(part).unflatten(-1, (2, 4)).transpose(1, 2) for part in (q, k, v)]
-    weights = torch.softmax(heads[0] @ heads[1].transpose(2, 3) * 0.5, -1)
-    expected = (weights @ heads[2]).transpose(1, 2).numpy()
+    x = draw(rng, (3, 12) if flat else (3, 9, 12))
+    x[1 if flat else (1, 4)][..., 7] = value
+    operator = Operator(Kind.LAYER_NORM, (0,), 1, weights=draw(rng, (1, 12)), bias=draw(rng, (12,)), epsilon=1e-5)
+    graph = one_step(operator, [x.shape[1:]], x.shape[1:], tokens=True)
+    found, expected = run(graph, [x], isa, library), answer(graph, [x])[0]
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
-    clean = ~np.isnan(expected)
-    np.testing.assert_allclose(found[clean], expected[clean], atol=1e-5)
-
-
-@pytest.mark.parametrize("shift", [0.0, 300.0])
-def test_scores_of_any_size_are_weighed(isa: str, library: ctypes.CDLL, shift: float) -> None:
-    """Exponentials alone would overflow."""
-    rng = np.random.default_rng(6)
-    operator = Operator(Kind.ATTENTION, (0, 1, 2), 3, heads=1, factor=1.0)
-    graph = one_step(operator, [(7, 4)] * 3, (7, 4), tokens=True)
-    q, k, v = (draw(rng, (1, 7, 4)) for _ in range(3))
-    q *= 50
-    k += shift
-    assert relative_error(run(graph, [q, k, v], isa, library), answer(graph, [q, k, v])[0]) <= 3e-4
+    np.testing.assert_allclose(found[~np.isnan(found)], expected[~np.isnan(expected)], rtol=1e-4, atol=1e-5)

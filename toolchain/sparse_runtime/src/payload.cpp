@@ -313,7 +313,6 @@ class ProgramReader {
       case OpKind::kUnary: read_unary(op, in, out); break;
       case OpKind::kMultiply: check_multiply(op, in, out); break;
       case OpKind::kLayerNorm: read_layer_norm(op, in, out); break;
-      case OpKind::kAttention: read_attention(op, in, out); break;
       default: refuse("an operator of kind " + std::to_string(static_cast<int>(op.kind)));
     }
     known_[op.output] = true;
@@ -324,7 +323,6 @@ class ProgramReader {
     switch (kind) {
       case OpKind::kAdd:
       case OpKind::kMultiply: return 2;
-      case OpKind::kAttention: return 3;
       default: return 1;
     }
   }
@@ -360,20 +358,10 @@ class ProgramReader {
 
   void read_layer_norm(Op& op, const Shape& in, const Shape& out) {
     require(in == out, "a layer norm that changes the shape");
-    op.factor = read_float();
-    require(op.factor >= 0.0f && op.factor <= 1.0f, "a layer norm whose epsilon lies outside 0 ... 1");
+    op.epsilon = read_float();
+    require(op.epsilon >= 0.0f && op.epsilon <= 1.0f, "a layer norm whose epsilon lies outside 0 ... 1");
     op.scale = read_floats(in.channels);
     op.bias = read_floats(in.channels);
-  }
-
-  void read_attention(Op& op, const Shape& query, const Shape& out) {
-    const Shape& key = shape(op.inputs[1]);
-    require(query.spatial && key.spatial && query.height == 1 && key.height == 1, "attention over what are no tokens");
-    require(query == out && key == shape(op.inputs[2]) && key.channels == query.channels, "attention of unequal shapes");
-    require(std::uint64_t{query.width} * key.width <= kMostElements, "attention over more than 2^26 pairs of tokens");
-    op.heads = reader_.number<std::uint32_t>();
-    op.factor = read_float();
-    require(op.heads >= 1 && query.channels % op.heads == 0, "heads that do not divide the channels");
   }
 
   void check_window(const Window& window, const Shape& in, const Shape& out) {

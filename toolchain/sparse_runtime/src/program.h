@@ -76,7 +76,6 @@ enum class OpKind : std::uint8_t {
   kUnary = 10,
   kMultiply = 11,
   kLayerNorm = 12,
-  kAttention = 13,
 };
 
 constexpr std::uint16_t kNoValue = 0xFFFF;
@@ -97,8 +96,7 @@ struct Op {
   std::vector<float> bias;
   Unary unary = Unary::kHardSigmoid;
   std::vector<float> scale;  // of a layer norm, whose shift is `bias`
-  float factor = 0.0f;       // of attention; of a layer norm what is added to the variance
-  std::uint32_t heads = 1;
+  float epsilon = 0.0f;      // of a layer norm
 };
 
 struct Program {

@@ -70,7 +70,7 @@ class Normalise : public Step {
  public:
   Normalise(const Program& program, Op& op, const Kernels& kernels)
       : kernels_(find_sequence(kernels)), input_(op.inputs[0]), output_(op.output), shape_(program.values[op.output]),
-        epsilon_(op.factor), scale_(std::move(op.scale)), shift_(std::move(op.bias)) {}
+        epsilon_(op.epsilon), scale_(std::move(op.scale)), shift_(std::move(op.bias)) {}
 
   void run(const Workspace& workspace) const override {
     normalise(workspace, static_cast<std::size_t>(shape_.area()), shape_.spatial ? channel_stride(shape_) : 1);
@@ -97,29 +97,6 @@ class Normalise : public Step {
   std::vector<float> scale_, shift_;
 };
 
-class Attend : public Step {
- public:
-  Attend(const Program& program, const Op& op, const Kernels& kernels)
-      : kernels_(find_sequence(kernels)), query_(op.inputs[0]), key_(op.inputs[1]), value_(op.inputs[2]),
-        output_(op.output), heads_(op.heads), scale_(op.factor), queries_(program.values[op.inputs[0]]),
-        keys_(program.values[op.inputs[1]]) {}
-
-  void run(const Workspace& workspace) const override {
-    kernels_.attention({workspace.values[query_], workspace.values[key_], workspace.values[value_],
-                        workspace.values[output_], heads_, queries_.channels / heads_, queries_.width, keys_.width,
-                        channel_stride(queries_), channel_stride(keys_), scale_, workspace.scratch});
-  }
-
-  std::size_t scratch_floats() const override { return keys_.width * channel_stride(queries_); }
-
- private:
-  const SequenceKernels& kernels_;
-  std::uint16_t query_, key_, value_, output_;
-  std::size_t heads_;
-  float scale_;
-  Shape queries_, keys_;
-};
-
 }  // namespace
 
 StepPtr make_sequence(const Program& program, Op& op, const Kernels& kernels) {
@@ -127,7 +104,6 @@ StepPtr make_sequence(const Program& program, Op& op, const Kernels& kernels) {
     case OpKind::kUnary: return std::make_unique<Apply>(program, op, kernels);
     case OpKind::kMultiply: return std::make_unique<Multiply>(program, op, kernels);
     case OpKind::kLayerNorm: return std::make_unique<Normalise>(program, op, kernels);
-    case OpKind::kAttention: return std::make_unique<Attend>(program, op, kernels);
     default: throw PayloadError("payload: an operator without a step");
   }
 }

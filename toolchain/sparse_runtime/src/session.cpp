@@ -23,8 +23,7 @@ StepPtr make_step(const Program& program, Op& op, const Kernels& kernels) {
     case OpKind::kLinear: return make_linear(program, op, kernels);
     case OpKind::kUnary:
     case OpKind::kMultiply:
-    case OpKind::kLayerNorm:
-    case OpKind::kAttention: return make_sequence(program, op, kernels);
+    case OpKind::kLayerNorm: return make_sequence(program, op, kernels);
     default: return make_plain(program, op, kernels);
   }
 }

@@ -22,7 +22,6 @@ class Kind(IntEnum):
     UNARY = 10
     MULTIPLY = 11
     LAYER_NORM = 12
-    ATTENTION = 13
 
 
 class Activation(IntEnum):
@@ -73,8 +72,7 @@ class Window:
 class Operator:
     """One step: `weights` [rows, columns] float32 (of a convolution [channels out, channels in * height * width]).
 
-    Of a layer norm `weights` [1, channels] and `bias` are scale and shift, `factor` is its epsilon; of attention, the scale
-    of its scores.
+    Of a layer norm `weights` [1, channels] and `bias` are scale and shift.
     """
 
     kind: Kind
@@ -89,8 +87,7 @@ class Operator:
     storage: Storage = Storage.DENSE
     values: ValueKind = ValueKind.FLOAT32
     function: Unary = Unary.HARD_SIGMOID
-    factor: float = 0.0
-    heads: int = 1
+    epsilon: float = 0.0
 
 
 @dataclass

@@ -158,7 +158,7 @@ class _Lowering:
         ones, zeros = np.ones(width, np.float32), np.zeros(width, np.float32)
         self._append(
             Operator(
-                Kind.LAYER_NORM, (self._ids[source],), self._make(values), factor=float(epsilon),  # type: ignore[index, arg-type]
+                Kind.LAYER_NORM, (self._ids[source],), self._make(values), epsilon=float(epsilon),  # type: ignore[index, arg-type]
                 weights=(ones if scale is None else self._array(scale)).reshape(1, -1),  # type: ignore[union-attr]
                 bias=zeros if shift is None else self._array(shift),
             )

@@ -51,9 +51,7 @@ def _operator(operator: Operator) -> bytes:
     if operator.kind is Kind.LAYER_NORM:
         if operator.weights is None or operator.bias is None:
             raise ValueError("a layer norm without scale or shift")
-        parts += [struct.pack("<f", operator.factor), _floats(operator.weights), _floats(operator.bias)]
-    if operator.kind is Kind.ATTENTION:
-        parts.append(struct.pack("<If", operator.heads, operator.factor))
+        parts += [struct.pack("<f", operator.epsilon), _floats(operator.weights), _floats(operator.bias)]
     return b"".join(parts)
 
 

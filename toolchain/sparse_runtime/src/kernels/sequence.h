@@ -1,5 +1,5 @@
-// Kernels of what stands between the weighted layers of mobile networks and text models: gates, GELU, layer norm, attention.
-// One table of them for each instruction set, as in kernels.h, whose rules hold here.
+// Kernels of what stands between the weighted layers of mobile networks and text models: gates, GELU, layer norm. One table
+// of them for each instruction set, as in kernels.h, whose rules hold here.
 #pragma once
 
 #include <cstddef>
@@ -22,24 +22,11 @@ struct LayerNorm {
   const float* shift;  // [channels]
 };
 
-// softmax(scale * query^T key) value, head by head: heads of `size` channels of [channels][stride], `queries` columns
-// against `keys` columns. `scores`: [keys][query_stride] floats to work in, where a stride is whole vectors.
-struct Attention {
-  const float* query;
-  const float* key;
-  const float* value;
-  float* output;
-  std::size_t heads, size, queries, keys, query_stride, key_stride;
-  float scale;
-  float* scores;
-};
-
 struct SequenceKernels {
   void (*unary)(const float* in, float* out, std::size_t count, Unary function);
   void (*multiply)(const float* a, const float* b, float* out, std::size_t count);
   void (*scale)(const float* in, float factor, float* out, std::size_t count);
   void (*layer_norm)(const LayerNorm&);
-  void (*attention)(const Attention&);
 };
 
 const SequenceKernels& portable_sequence();

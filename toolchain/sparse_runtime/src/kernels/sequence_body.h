@@ -160,69 +160,7 @@ void layer_norm(const LayerNorm& call) {
   for (; at < call.columns; at += kWidth) normalise_columns<1>(call, at);
 }
 
-// out[q] over T vectors of queries: a sum over keys or channels of factor(k) * rows[k][q].
-template <int T>
-SCTOOL_EACH void score(const Attention& call, const float* query, const float* key, std::size_t at) {
-  for (std::size_t k = 0; k < call.keys; ++k) {
-    Vector sum[T] = {};
-    for (std::size_t c = 0; c < call.size; ++c) {
-      const Vector factor = splat(key[c * call.key_stride + k]);
-      for (int t = 0; t < T; ++t) sum[t] += factor * load(query + c * call.query_stride + at + t * kWidth);
-    }
-    for (int t = 0; t < T; ++t) store(call.scores + k * call.query_stride + at + t * kWidth, sum[t] * splat(call.scale));
-  }
-}
-
-// Softmax over the keys, then the values' mean by it.
-template <int T>
-SCTOOL_EACH void weigh(const Attention& call, const float* value, float* output, std::size_t at) {
-  Vector most[T], sum[T] = {};
-  for (int t = 0; t < T; ++t) most[t] = load(call.scores + at + t * kWidth);
-  for (std::size_t k = 1; k < call.keys; ++k) {
-    for (int t = 0; t < T; ++t) {
-      const Vector other = load(call.scores + k * call.query_stride + at + t * kWidth);
-      most[t] = other > most[t] ? other : most[t];
-    }
-  }
-  for (std::size_t k = 0; k < call.keys; ++k) {
-    for (int t = 0; t < T; ++t) {
-      float* place = call.scores + k * call.query_stride + at + t * kWidth;
-      const Vector weight = exponential(load(place) - most[t]);
-      store(place, weight);
-      sum[t] += weight;
-    }
-  }
-  for (int t = 0; t < T; ++t) sum[t] = splat(1.0f) / sum[t];
-  for (std::size_t c = 0; c < call.size; ++c) {
-    Vector mean[T] = {};
-    for (std::size_t k = 0; k < call.keys; ++k) {
-      const Vector factor = splat(value[c * call.key_stride + k]);
-      for (int t = 0; t < T; ++t) mean[t] += factor * load(call.scores + k * call.query_stride + at + t * kWidth);
-    }
-    for (int t = 0; t < T; ++t) store(output + c * call.query_stride + at + t * kWidth, mean[t] * sum[t]);
-  }
-}
-
-void attention(const Attention& call) {
-  for (std::size_t head = 0; head < call.heads; ++head) {
-    const std::size_t rows = head * call.size;
-    const float* query = call.query + rows * call.query_stride;
-    const float* key = call.key + rows * call.key_stride;
-    const float* value = call.value + rows * call.key_stride;
-    float* output = call.output + rows * call.query_stride;
-    std::size_t at = 0;
-    for (; at + 4 * kWidth <= call.queries; at += 4 * kWidth) {
-      score<4>(call, query, key, at);
-      weigh<4>(call, value, output, at);
-    }
-    for (; at < call.queries; at += kWidth) {
-      score<1>(call, query, key, at);
-      weigh<1>(call, value, output, at);
-    }
-  }
-}
-
-constexpr SequenceKernels kSequence = {unary, multiply, scale, layer_norm, attention};
+constexpr SequenceKernels kSequence = {unary, multiply, scale, layer_norm};
 
 }  // namespace
 
