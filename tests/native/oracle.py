@@ -82,8 +82,21 @@ def answer(graph: Graph, inputs: list[Array]) -> list[NDArray[np.float64]]:
     """The outputs [B, elements] in float64."""
     values = {number: torch.from_numpy(x).double() for number, x in zip(graph.inputs, inputs, strict=True)}
     for operator in graph.operators:
-        values[operator.output] = _apply(operator, values)
+        if operator.kind in (Kind.CONVOLUTION, Kind.GLOBAL_MEAN):  # over maps, whatever the form
+            maps = {number: _as_map(value, number in graph.tokens) for number, value in values.items()}
+            shape, tokens = graph.shapes[operator.output], operator.output in graph.tokens
+            made = _apply(operator, maps).flatten(2)
+            values[operator.output] = (made.transpose(1, 2) if tokens else made).reshape(len(made), *shape)
+        else:
+            values[operator.output] = _apply(operator, values)
     return [values[number].flatten(1).numpy() for number in graph.outputs]
+
+
+def _as_map(value: torch.Tensor, tokens: bool) -> torch.Tensor:
+    """[B, C, L] or tokens [B, T, F] -> a map of height one; others as they are."""
+    if value.ndim != 3:
+        return value
+    return (value.transpose(1, 2) if tokens else value).unsqueeze(2)
 
 
 def _apply(operator: Operator, values: dict[int, torch.Tensor]) -> torch.Tensor:
@@ -114,7 +127,7 @@ def _apply(operator: Operator, values: dict[int, torch.Tensor]) -> torch.Tensor:
     elif operator.kind is Kind.ADD:
         y = x + values[operator.inputs[1]]
     elif operator.kind is Kind.GLOBAL_MEAN:
-        y = x.mean((2, 3))
+        y = x.mean((2, 3), keepdim=True)
     elif operator.kind is Kind.CONCAT:
         y = torch.cat([values[number] for number in operator.inputs], 1)
     elif operator.kind is Kind.FLATTEN:
