@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import platform_tags
 
 EXECUTORCH = "executorch==1.4.1"
 LIBRARY = "libsctool_sparse.dylib" if sys.platform == "darwin" else "libsctool_sparse.so"
@@ -36,4 +37,10 @@ class NativeHook(BuildHookInterface):  # type: ignore[type-arg]
         for name in (LIBRARY, "sctool_runner"):
             build_data["force_include"][str(work / name)] = f"sctool/_native/{name}"
         build_data["pure_python"] = False
-        build_data["infer_tag"] = True
+        if sys.platform.startswith("linux"):
+            # Any Python loads the library, on any Linux whose glibc is as new as this one.
+            platforms = list(platform_tags())
+            platform = next((tag for tag in platforms if tag.startswith("manylinux_")), platforms[0])
+            build_data["tag"] = f"py3-none-{platform}"
+        else:
+            build_data["infer_tag"] = True

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
+from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, Unary, ValueKind, Window
 
 Array = NDArray[np.float32]
 ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -17,6 +17,13 @@ ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     Activation.RELU: torch.relu,
     Activation.RELU6: lambda x: x.clamp(0, 6),
     Activation.HARD_SWISH: functional.hardswish,
+}
+
+
+UNARIES: dict[Unary, Callable[[torch.Tensor], torch.Tensor]] = {
+    Unary.HARD_SIGMOID: functional.hardsigmoid,
+    Unary.GELU: functional.gelu,
+    Unary.GELU_TANH: lambda x: functional.gelu(x, approximate="tanh"),
 }
 
 
@@ -75,8 +82,21 @@ def answer(graph: Graph, inputs: list[Array]) -> list[NDArray[np.float64]]:
     """The outputs [B, elements] in float64."""
     values = {number: torch.from_numpy(x).double() for number, x in zip(graph.inputs, inputs, strict=True)}
     for operator in graph.operators:
-        values[operator.output] = _apply(operator, values)
+        if operator.kind in (Kind.CONVOLUTION, Kind.GLOBAL_MEAN):  # over maps, whatever the form
+            maps = {number: _as_map(value, number in graph.tokens) for number, value in values.items()}
+            shape, tokens = graph.shapes[operator.output], operator.output in graph.tokens
+            made = _apply(operator, maps).flatten(2)
+            values[operator.output] = (made.transpose(1, 2) if tokens else made).reshape(len(made), *shape)
+        else:
+            values[operator.output] = _apply(operator, values)
     return [values[number].flatten(1).numpy() for number in graph.outputs]
+
+
+def _as_map(value: torch.Tensor, tokens: bool) -> torch.Tensor:
+    """[B, C, L] or tokens [B, T, F] -> a map of height one; others as they are."""
+    if value.ndim != 3:
+        return value
+    return (value.transpose(1, 2) if tokens else value).unsqueeze(2)
 
 
 def _apply(operator: Operator, values: dict[int, torch.Tensor]) -> torch.Tensor:
@@ -95,10 +115,19 @@ def _apply(operator: Operator, values: dict[int, torch.Tensor]) -> torch.Tensor:
             y = functional.conv2d(padded, kernel, bias, stride=window.stride, groups=operator.groups)
             if operator.residual is not None:
                 y = y + values[operator.residual]
+    elif operator.kind is Kind.UNARY:
+        y = UNARIES[operator.function](x)
+    elif operator.kind is Kind.MULTIPLY:
+        factor = values[operator.inputs[1]]
+        y = x * factor.reshape(*factor.shape[:2], *[1] * (x.ndim - 2)) if factor.ndim != x.ndim else x * factor
+    elif operator.kind is Kind.LAYER_NORM:
+        assert operator.weights is not None and operator.bias is not None
+        scale, shift = (torch.from_numpy(part).double().flatten() for part in (operator.weights, operator.bias))
+        y = functional.layer_norm(x, (len(scale),), scale, shift, operator.epsilon)
     elif operator.kind is Kind.ADD:
         y = x + values[operator.inputs[1]]
     elif operator.kind is Kind.GLOBAL_MEAN:
-        y = x.mean((2, 3))
+        y = x.mean((2, 3), keepdim=True)
     elif operator.kind is Kind.CONCAT:
         y = torch.cat([values[number] for number in operator.inputs], 1)
     elif operator.kind is Kind.FLATTEN:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sctool.errors import NativeRuntimeMissing
-from sctool.export.sparse.graph import Activation, Graph, Storage, Window
+from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, Unary, Window
 from sctool.export.sparse.payload import write_payload
 from sctool.runtimes.device.cross import build_sparse_runner
 from sctool.runtimes.device.kit import CPU, find_kit
@@ -57,7 +57,44 @@ def cases() -> dict[str, Graph]:
         "dense": convolution(rng, 6, 21, 4, 4, three),
         "depthwise": convolution(rng, 6, 6, 12, 12, three, groups=6, activation=Activation.HARD_SWISH),
         "mlp": mlp(rng, [50, 40, 7], 0.1, Storage.SPARSE),
+        "tokens": token_block(rng),
+        "line": gated_line(rng),
     }
+
+
+def token_block(rng: np.random.Generator) -> Graph:
+    """Layer norm, a sparse linear layer, GELU, a shortcut, the mean over tokens."""
+    graph = Graph(8)
+    x, normed, mixed, active, added = (graph.add_value((11, 20), tokens=True) for _ in range(5))
+    graph.inputs, graph.outputs = [x], [graph.add_value((20,))]
+    graph.operators = [
+        Operator(Kind.LAYER_NORM, (x,), normed, weights=draw(rng, (1, 20)), bias=draw(rng, (20,)), epsilon=1e-5),
+        Operator(
+            Kind.CONVOLUTION, (normed,), mixed, window=Window(1, 1), weights=draw(rng, (20, 20), 0.2),
+            storage=Storage.SPARSE,
+        ),
+        Operator(Kind.UNARY, (mixed,), active, function=Unary.GELU),
+        Operator(Kind.ADD, (active, x), added),
+        Operator(Kind.GLOBAL_MEAN, (added,), graph.outputs[0]),
+    ]  # fmt: skip
+    return graph
+
+
+def gated_line(rng: np.random.Generator) -> Graph:
+    """A convolution over a line, scaled by a gate of its own means."""
+    graph = Graph(8)
+    x, made = graph.add_value((3, 19)), graph.add_value((5, 17))
+    mean, gate = graph.add_value((5, 1)), graph.add_value((5, 1))
+    graph.inputs, graph.outputs = [x], [graph.add_value((5, 17))]
+    graph.operators = [
+        Operator(
+            Kind.CONVOLUTION, (x,), made, window=Window(1, 3), weights=draw(rng, (5, 9), 0.5), storage=Storage.SPARSE
+        ),
+        Operator(Kind.GLOBAL_MEAN, (made,), mean),
+        Operator(Kind.UNARY, (mean,), gate, function=Unary.HARD_SIGMOID),
+        Operator(Kind.MULTIPLY, (made, gate), graph.outputs[0]),
+    ]
+    return graph
 
 
 def hold_against_oracle(command: list[str], folder: Path) -> None:

@@ -94,6 +94,10 @@ class CompressConfig(Section):
         description="What latency goes by: the sparse runtime's cost table of the export target or an instruction set, or "
         "the number of output positions.",
     )
+    fan_in: Literal["free", "constant"] | None = Field(
+        None, examples=["free"],
+        description="constant: every output of a layer keeps as many weights as every other (SRigL).",
+    )  # fmt: skip
     density_schedule: Literal["constant", "gradual"] = Field(
         "constant", description="gradual: from dense to the density over the rounds."
     )

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.backends import nnpack
 
 from sctool.domain.artifact import Precision
 from sctool.errors import ExportError
+from sctool.export.convolutions import plain_convolutions
 from sctool.formats.pte import read_program
 from sctool.native.costs import CostTable
 from sctool.native.library import BACKEND
 from sctool.quiet import silence
 
 if TYPE_CHECKING:
-    from sctool.export.sparse.partition import LayerChoice
+    from sctool.export.sparse.choice import LayerChoice
 
 DATA = "weights"
 """Tag of the constants that go into the data file."""
@@ -69,7 +68,7 @@ def export_pte(
         raise ExportError("int8 needs records for its ranges; the split part `quantisation` has none.",
                           hint="Give it a share: --set data.split.quantisation=0.02.")  # fmt: skip
     try:
-        with silence(), torch.no_grad(), _plain_convolutions():
+        with silence(), torch.no_grad(), plain_convolutions():
             files = _export(model, example, max_batch, precision, calibration, apart, passes, first)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
@@ -84,14 +83,6 @@ def export_pte(
             hint=f"Set export.max_batch={most}, or take the condition on the batch out of the model's forward.",
         )
     return files
-
-
-@contextmanager
-def _plain_convolutions() -> Iterator[None]:
-    """Without oneDNN and NNPACK: choosing between them, PyTorch asks whether a batch has fewer than 16 records, and the
-    program is then bounded by 15."""
-    with torch.backends.mkldnn.flags(enabled=False), nnpack.flags(enabled=False):
-        yield
 
 
 def _export(
@@ -171,10 +162,12 @@ def export_sparse_pte(
     """
     with silence():
         from sctool.export.sparse.partition import SparsePartitioner
-        from sctool.export.sparse.views import free_views_of_sizes
+        from sctool.export.sparse.views import drop_copies, free_views_of_sizes
 
     nonzeros = {f"model.{name}": int(parameter.count_nonzero()) for name, parameter in model.named_parameters()}
     partitioner = SparsePartitioner(nonzeros, costs=costs, max_batch=max_batch, values=values)
-    files = export_pte(model, example, max_batch=max_batch, passes=[free_views_of_sizes], first=[partitioner])
+    files = export_pte(
+        model, example, max_batch=max_batch, passes=[free_views_of_sizes, drop_copies], first=[partitioner]
+    )
     payloads = [payload for backend, payload in files.delegates if backend == BACKEND]
     return SparseProgram(files.program, partitioner.choices, payloads)

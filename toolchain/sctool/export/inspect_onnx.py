@@ -20,9 +20,11 @@ from sctool.export.storage_rules import (
     ORT_FOLDS,
     ORT_QUANTISED,
     ORT_SPARSE_INITIALISER,
+    ORT_SPARSE_OPERATOR,
     ORT_UNFOLDED,
     StorageRule,
 )
+from sctool.native.library import DOMAIN, OPERATOR
 
 RUNTIME = "onnxruntime"
 FOLDING_LIMIT = 2**30
@@ -65,10 +67,26 @@ def inspect_onnx(path: Path) -> Inspection:
         if layer.size >= MIN_SIZE or layer.nnz is None:
             layers.append(layer)
             rules.append(rule)
+    programs = _sparse_programs(model.graph)
+    rules += [ORT_SPARSE_OPERATOR] * len(programs)
     return Inspection(
         str(path), "onnx", size, list(_ports(model.graph.input, set(stored))), list(_ports(model.graph.output, set())),
-        layers, summarise_rules(RUNTIME, rules), _note(model),
+        layers, summarise_rules(RUNTIME, rules), _note(model) + programs,
     )  # fmt: skip
+
+
+def _sparse_programs(graph: onnx.GraphProto) -> list[str]:
+    """Each node of the sparse runtime, told."""
+    return [
+        f"{node.name or OPERATOR}: a program of the sparse runtime, {_payload_bytes(node)} bytes; ONNX Runtime runs it with "
+        f"our operator library alone"
+        for node in graph.node
+        if (node.domain, node.op_type) == (DOMAIN, OPERATOR)
+    ]
+
+
+def _payload_bytes(node: onnx.NodeProto) -> int:
+    return sum(len(attribute.s) for attribute in node.attribute)
 
 
 def _check_names(model: onnx.ModelProto) -> None:

@@ -83,15 +83,17 @@ class PassEntry(_Record):
 
 
 class BackendEntry(_Record):
-    """Where a layer of a sparse .pte runs, and what the cost table says of each way for one record, in microseconds."""
+    """Where a layer of a file with the sparse runtime runs, and what the cost table says of each way for one record, in
+    microseconds."""
 
     layer: str
-    backend: Literal["sparse", "dense", "xnnpack"]
+    backend: Literal["sparse", "dense", "xnnpack", "onnxruntime"]
     nnz: int
     reason: str
     sparse_us: float | None
     dense_us: float | None
     xnnpack_us: float | None
+    file: str = "model.pte"
 
 
 class ParityEntry(_Record):

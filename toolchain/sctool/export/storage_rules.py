@@ -59,6 +59,11 @@ SPARSE_BACKEND = StorageRule(
     "sctool-sparse-backend", "sparse", "sparse",
     "the backend SctoolSparse takes the layers where its cost table says that zeros save time; XNNPACK takes the rest",
 )  # fmt: skip
+ORT_SPARSE_OPERATOR = StorageRule(
+    "ort-sparse-operator", "sparse", "sparse",
+    "nodes ai.sctool::SparseProgram hold the layers where zeros save time, and run in our operator library; ONNX Runtime's "
+    "own kernels take the rest",
+)  # fmt: skip
 BACKENDS: dict[str, StorageRule] = {"XnnpackBackend": XNNPACK, "SctoolSparse": SPARSE_BACKEND}
 """ExecuTorch backend id -> what it does."""
 

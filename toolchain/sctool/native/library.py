@@ -14,6 +14,8 @@ from sctool.errors import ArtifactError, NativeRuntimeMissing
 from sctool.native.build import find_library
 
 BACKEND = "SctoolSparse"
+DOMAIN, OPERATOR = "ai.sctool", "SparseProgram"
+"""What the runtime is called in ONNX files."""
 HINT = "Build it: `sctool doctor --build-runtime` (needs a C++ compiler and cmake)."
 _ERROR_BYTES = 300
 _REGISTER = "_ZN10executorch7runtime16register_backendERKNS0_7BackendE"
@@ -75,6 +77,11 @@ def register_backend(bindings: str) -> None:
     if (code := register(*addresses)) != 0:
         raise NativeRuntimeMissing(f"ExecuTorch refused the sparse backend with error {code}.", hint=HINT)
     _registered.add(key)
+
+
+def operator_library() -> Path:
+    """The library that ONNX Runtime's register_custom_ops_library takes; NativeRuntimeMissing where it is not built."""
+    return Path(str(load_library()._name))
 
 
 class PayloadSession:

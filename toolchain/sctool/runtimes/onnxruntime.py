@@ -9,7 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sctool.domain.artifact import Optimisation
-from sctool.errors import ArtifactError
+from sctool.errors import ArtifactError, NativeRuntimeMissing
+from sctool.native.library import DOMAIN, operator_library
 
 LEVELS: dict[Optimisation, onnxruntime.GraphOptimizationLevel] = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -27,7 +28,8 @@ class OnnxRuntimeSession:
     name = "onnxruntime"
 
     def __init__(self, path: Path, *, threads: int = 1, optimisation: Optimisation = "all") -> None:
-        """Load `path`; ArtifactError where ONNX Runtime refuses it."""
+        """Load `path`; ArtifactError where ONNX Runtime refuses it, NativeRuntimeMissing where it holds nodes of the sparse
+        runtime and that is not built."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -35,7 +37,11 @@ class OnnxRuntimeSession:
         options.graph_optimization_level = LEVELS[optimisation]
         try:
             content = path.read_bytes()
+            if DOMAIN.encode() in content:
+                options.register_custom_ops_library(str(operator_library()))
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except NativeRuntimeMissing:
+            raise
         except Exception as error:  # ONNX Runtime raises a dozen classes of its own, all of them for a bad file here.
             reason = " ".join(str(error).split())[:160]
             raise ArtifactError(f"ONNX Runtime cannot load {path}: {reason}.", hint="Export the run again.") from error

@@ -15,6 +15,7 @@ from sctool.errors import TrainingError
 from sctool.sparsity.allocator import keep_freed_memory
 from sctool.sparsity.device import HALF_SCALE, autocast, device_of, seed_noise
 from sctool.sparsity.evidence import LayerEvidence
+from sctool.sparsity.fan_in import update_rows
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.reorder import pool_before_relu
 from sctool.sparsity.rules import Backpropagate, GradientRule
@@ -238,12 +239,14 @@ class RoundGradients:
 
 def change_topology(
     state: TrainingState, gradients: RoundGradients, *, drop: str, grow: str, fraction: float,
-    generator: torch.Generator,
+    generator: torch.Generator, constant_fan_in: bool = False,
 ) -> None:  # fmt: skip
     """One drop x grow update of every masked layer of `state`, in place; grown weights start at zero, at rest.
 
-    Decided on the CPU, whatever the device: every device grows the same positions.
+    `constant_fan_in`: every row of a weight keeps its count, not the layer alone. Decided on the CPU, whatever the device:
+    every device grows the same positions.
     """
+    update = update_rows if constant_fan_in else update_topology
     parameters = dict(state.model.named_parameters())
     for name in sorted(state.masks):
         gradient, device = gradients.training[name].cpu(), parameters[name].device
@@ -253,7 +256,7 @@ def change_topology(
             gradients.members[name].cpu() if gradients.members else None,
             gradients.non_members[name].cpu() if gradients.non_members else None,
         )  # fmt: skip
-        mask, grown = update_topology(evidence, drop=drop, grow=grow, fraction=fraction, generator=generator)
+        mask, grown = update(evidence, drop=drop, grow=grow, fraction=fraction, generator=generator)
         state.masks[name], grown = mask.to(device), grown.to(device)
         state.fired[name] = state.fired[name] | grown
         state.momenta[name].masked_fill_(grown, 0.0)

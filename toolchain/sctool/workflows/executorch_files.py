@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from sctool.domain.target import Target
 from sctool.errors import ExportError
 from sctool.export.executorch import export_pte, export_sparse_pte
 from sctool.export.manifest import BackendEntry, FileEntry
+from sctool.export.sparse.choice import LayerChoice
 from sctool.export.storage_rules import PACKAGE, SPARSE_BACKEND, XNNPACK, StorageRule
 from sctool.formats.spte import MAX_UNPACKED, pack
 from sctool.native.costs import load_costs
@@ -75,14 +77,17 @@ def _export_sparse(
 ) -> tuple[bytes, list[BackendEntry]]:
     """The .pte with the sparse runtime first, by the cost table of the target's processor."""
     program = export_sparse_pte(model, example, max_batch=max_batch, costs=load_costs(target_isa(target)))
-    entries = [
-        BackendEntry(
-            layer=choice.name.removeprefix("model."), backend=choice.backend, nnz=choice.nnz, reason=choice.reason,
-            sparse_us=choice.sparse_us, dense_us=choice.dense_us, xnnpack_us=choice.xnnpack_us,
-        )
-        for choice in program.choices
-    ]  # fmt: skip
-    return program.content, entries
+    return program.content, [describe_choice(choice, "model.pte") for choice in program.choices]
+
+
+def describe_choice(choice: LayerChoice, file: str) -> BackendEntry:
+    """The manifest's entry of where a layer of `file` runs."""
+    elsewhere: Literal["xnnpack", "onnxruntime"] = "onnxruntime" if file.endswith(".onnx") else "xnnpack"
+    return BackendEntry(
+        layer=choice.name.removeprefix("model."), backend=elsewhere if choice.backend == "xnnpack" else choice.backend,
+        nnz=choice.nnz, reason=choice.reason, sparse_us=choice.sparse_us, dense_us=choice.dense_us,
+        xnnpack_us=choice.xnnpack_us, file=file,
+    )  # fmt: skip
 
 
 def name_file(precision: Precision, suffix: str) -> str:

@@ -44,6 +44,7 @@ from sctool.workflows.executorch_files import write_executorch
 from sctool.workflows.onnx_files import ANY_BATCH, OnnxFiles, build_onnx, write_onnx
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.run_directory import DENSE, MASKS, MODEL, Run, load_run_model, read_run, read_split, read_tensors
+from sctool.workflows.sparse_onnx import write_sparse_onnx
 
 PARITY_RECORDS = 512
 ROUNDED = {"float16": "float16", "int8": "int8", "codebook256": "int8", "codebook16": "int8"}
@@ -66,10 +67,11 @@ def export(
     sign it. `model`: what the search ended with, or the dense baseline, to compare or where it will do. `codec` overrides
     the run's export.codec.
 
-    `backend` of the .pte: "sparse" puts the layers where that pays on our runtime (default: the config's, else what the
-    target's delegate says). NativeRuntimeMissing where that is not built: what was written could not be loaded again.
-    Raises ArtifactError for a damaged run, ConfigError for an unknown target, and ExportError where a model cannot be
-    exported or where a written file, loaded again, does not answer as eager PyTorch does. Same run, same bytes.
+    `backend` "sparse" puts the .pte's layers where that pays on our runtime, and writes model.sparse.onnx, which does the
+    same in ONNX Runtime (default: the config's, else what the target's delegate says). NativeRuntimeMissing where that is
+    not built: what was written could not be loaded again. Raises ArtifactError for a damaged run, ConfigError for an
+    unknown target, and ExportError where a model cannot be exported or where a written file, loaded again, does not answer
+    as eager PyTorch does. Same run, same bytes.
     """
     run = read_run(run_path)
     settings = _choose_codec(run.config.export, codec)
@@ -89,7 +91,7 @@ def export(
         dense_bytes = _dense_baseline_bytes(run, example)
         written = write_onnx(staging, built, note)
         progress(1, 4, "exporting ExecuTorch")
-        sparse_pte = (backend or settings.backend or device_target.delegate) == "sparse"
+        sparse_runtime = (backend or settings.backend or device_target.delegate) == "sparse"
         executorch, backends = write_executorch(
             staging,
             run,
@@ -97,10 +99,16 @@ def export(
             example,
             note,
             package=settings.sparse_package and model == "sparse",
-            sparse_for=device_target if sparse_pte else None,
+            sparse_for=device_target if sparse_runtime else None,
         )
+        beside: dict[str, FileEntry] = {}
+        if sparse_runtime:
+            beside, more = write_sparse_onnx(
+                staging, folded, example, note, max_batch=settings.max_batch, target=device_target
+            )
+            backends = backends + more
         progress(2, 4, "comparing with eager")
-        files = {**written, **executorch}
+        files = {**written, **beside, **executorch}
         rounded = {built.plain.name: ROUNDED.get(settings.values, "float32")}
         parity = {
             name: _check_parity(run, staging / name, rounded.get(name, entry.precision), records, reference)
@@ -109,7 +117,7 @@ def export(
         sizes = {
             "dense_onnx_bytes": len(dense_bytes),
             **built.sizes,
-            **{_size_key(name): entry.size_bytes for name, entry in executorch.items()},
+            **{_size_key(name): entry.size_bytes for name, entry in {**beside, **executorch}.items()},
         }
         manifest = _manifest(run, device_target.name, model, files, built, backends, sizes, parity, reference.shape[1])
         sbom = write_sbom(staging, manifest)

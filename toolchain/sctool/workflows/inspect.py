@@ -77,10 +77,11 @@ def _inspect_bundle(path: Path) -> Inspection:
 
 
 def _tell_backends(manifest: Manifest) -> list[str]:
-    """Of a .pte with the sparse runtime: what the cost table decided, layer by layer."""
+    """Of files with the sparse runtime: what the cost table decided, layer by layer."""
+    others = {"xnnpack": "on XNNPACK", "onnxruntime": "in ONNX Runtime's own kernels"}
     return [
-        f"{entry.layer} ({entry.nnz} non-zeros) runs {'on' if entry.backend == 'xnnpack' else 'in our runtime,'} "
-        f"{'XNNPACK' if entry.backend == 'xnnpack' else entry.backend}: {entry.reason}"
+        f"{entry.file}: {entry.layer} ({entry.nnz} non-zeros) runs "
+        f"{others.get(entry.backend, f'in our runtime, {entry.backend}')}: {entry.reason}"
         for entry in manifest.backends
     ]
 

@@ -151,8 +151,8 @@ def _estimate(bundle: Bundle, target: Target, progress: Progress) -> _Findings:
     findings = _Findings(notes=[NOT_HERE.format(target=target.name)])
     costs, models = read_costs(FAMILY), read_anchor_models()
     for name, entry in bundle.manifest.files.items():
-        if entry.format != "onnx":
-            findings.notes.append(f"{name} was not estimated: its work is counted from ONNX files.")
+        if entry.runtime != "onnxruntime":
+            findings.notes.append(f"{name} was not estimated: work is counted from ONNX files of standard operators.")
             continue
         progress(0, 1, f"counting {name}")
         work = count_work(bundle.path / name)

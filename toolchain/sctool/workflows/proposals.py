@@ -15,7 +15,6 @@ from sctool.sparsity.drop import DROPS
 from sctool.sparsity.grow import GROWS, SAFETY_AWARE
 from sctool.sparsity.losses import SOFT, LossSpec, parse_loss
 from sctool.sparsity.schedule import drop_fraction_at, extra_share_at
-from sctool.sparsity.topology import magnitude_masks
 from sctool.sparsity.trainer import (
     RoundGradients,
     TrainingState,
@@ -24,7 +23,7 @@ from sctool.sparsity.trainer import (
     dense_gradients,
 )  # fmt: skip
 from sctool.workflows.experiment import ROUND_GRADIENT, TOPOLOGY, Experiment
-from sctool.workflows.start import plan_counts
+from sctool.workflows.start import keep_largest, plan_counts
 from sctool.workflows.teachers import check_teachers, read_teacher_loss
 
 GRADIENT_RECORDS = 512
@@ -112,17 +111,17 @@ def carry_out(
         branch = trunk.branch()
         if config.density_schedule == "gradual":
             counts = plan_counts(experiment, branch.model)
-            _thin_out(branch, counts, extra_share_at(index, config.last_update_round or config.rounds))
+            _thin_out(experiment, branch, counts, extra_share_at(index, config.last_update_round or config.rounds))
         if proposal.drop != KEEP and gradients is not None:
             change_topology(
                 branch, gradients, drop=proposal.drop, grow=proposal.grow, fraction=fraction,
-                generator=experiment.generator(TOPOLOGY, index, number),
+                generator=experiment.generator(TOPOLOGY, index, number), constant_fan_in=config.fan_in == "constant",
             )  # fmt: skip
         branches.append(branch)
     return branches
 
 
-def _thin_out(state: TrainingState, final: Counts, kept: float) -> None:
+def _thin_out(experiment: Experiment, state: TrainingState, final: Counts, kept: float) -> None:
     """Keep each layer's largest weights: its final count and the share `kept` of the rest (GMP, Zhu & Gupta 2017)."""
     parameters = dict(state.model.named_parameters())
     existing = {name: parameters[name].detach() * mask for name, mask in state.masks.items()}
@@ -130,7 +129,7 @@ def _thin_out(state: TrainingState, final: Counts, kept: float) -> None:
         name: min(int(mask.sum()), final[name] + int(kept * (mask.numel() - final[name])))
         for name, mask in state.masks.items()
     }
-    chosen = magnitude_masks(existing, counts)
+    chosen = keep_largest(experiment, existing, counts)
     state.masks = {name: chosen[name] & mask for name, mask in state.masks.items()}
     apply_masks(state)
 

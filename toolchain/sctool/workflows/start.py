@@ -12,6 +12,7 @@ from sctool.errors import ConfigError
 from sctool.resources import suggest
 from sctool.sparsity.cost import count_positions, measured_costs
 from sctool.sparsity.density import DISTRIBUTIONS, Counts
+from sctool.sparsity.fan_in import largest_in_rows, random_rows, round_to_rows
 from sctool.sparsity.maskable import find_maskable
 from sctool.sparsity.topology import Masks, magnitude_masks, random_masks
 from sctool.sparsity.trainer import TrainingState, start_training
@@ -47,7 +48,8 @@ def plan_counts(experiment: Experiment, model: nn.Module) -> Counts:
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(parameters[name].shape) for name in names}
     costs = _costs(experiment, model) if config.distribution == "latency" else {}
-    return DISTRIBUTIONS[config.distribution](shapes, config.density, costs)
+    counts = DISTRIBUTIONS[config.distribution](shapes, config.density, costs)
+    return round_to_rows(shapes, counts) if config.fan_in == "constant" else counts
 
 
 def _costs(experiment: Experiment, model: nn.Module) -> dict[str, float]:
@@ -91,7 +93,8 @@ def start_random(experiment: Experiment, masks: Masks | None = None) -> Training
         shapes = {name: tuple(parameters[name].shape) for name in counts}
         if experiment.config.compress.density_schedule == "gradual":
             return start_training(model, _everything(shapes), experiment.precision)
-        masks = random_masks(shapes, counts, experiment.generator(INITIAL_MASKS))
+        draw = random_rows if experiment.config.compress.fan_in == "constant" else random_masks
+        masks = draw(shapes, counts, experiment.generator(INITIAL_MASKS))
     masks = {name: masks[name] for name in parameters if name in masks}  # whatever their order, the same draws
     if experiment.config.compress.initialisation == "sparse_he":
         draw_weights({name: parameters[name] for name in masks}, masks, experiment.generator(INITIAL_WEIGHTS))
@@ -123,7 +126,15 @@ def start_from_dense(experiment: Experiment, dense: TrainingState, masks: Masks 
     if experiment.config.compress.density_schedule == "gradual":
         everything = _everything({name: tuple(w.shape) for name, w in weights.items()})
         return start_training(model, everything, experiment.precision)
-    return start_training(model, magnitude_masks(weights, counts), experiment.precision)
+    return start_training(model, keep_largest(experiment, weights, counts), experiment.precision)
+
+
+def keep_largest(experiment: Experiment, weights: dict[str, Tensor], counts: Counts) -> Masks:
+    """Masks of the largest weights: of each layer, or, with a constant fan-in, of each output."""
+    if experiment.config.compress.fan_in == "constant":
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        return largest_in_rows(weights, round_to_rows(shapes, counts))
+    return magnitude_masks(weights, counts)
 
 
 def _everything(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:

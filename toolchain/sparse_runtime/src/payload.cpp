@@ -195,14 +195,14 @@ Matrix read_matrix(Reader& reader, std::uint64_t& room) {
 
 Shape read_shape(Reader& reader) {
   Shape shape;
-  const std::uint8_t rank = reader.number<std::uint8_t>();
-  require(rank == 1 || rank == 3, "a value is neither [F] nor [C, H, W]");
-  shape.spatial = rank == 3;
+  const std::uint8_t form = reader.number<std::uint8_t>();
+  require(form >= 1 && form <= 4, "a value is neither [F], [C, L], [C, H, W] nor [T, F]");
+  shape.form = static_cast<Form>(form);
+  shape.spatial = shape.form != Form::kVector;
+  if (shape.form == Form::kTokens) shape.width = reader.number<std::uint32_t>();
   shape.channels = reader.number<std::uint32_t>();
-  if (shape.spatial) {
-    shape.height = reader.number<std::uint32_t>();
-    shape.width = reader.number<std::uint32_t>();
-  }
+  if (shape.form == Form::kMap) shape.height = reader.number<std::uint32_t>();
+  if (shape.form == Form::kMap || shape.form == Form::kLine) shape.width = reader.number<std::uint32_t>();
   require(shape.channels >= 1 && shape.height >= 1 && shape.width >= 1, "a value without elements");
   require(shape.height <= kMostSide && shape.width <= kMostSide, "a value with a side over 16384");
   require(shape.channels <= kMostElements && shape.elements() <= kMostElements, "a value of more than 2^26 elements");
@@ -293,8 +293,7 @@ class ProgramReader {
     op.output = read_id(false);
     require(!known_[op.output], "a value is made twice");
     require(!op.inputs.empty(), "an operator without input");
-    require(op.kind == OpKind::kConcat || op.inputs.size() == (op.kind == OpKind::kAdd ? 2 : 1),
-            "an operator with a wrong number of inputs");
+    require(op.kind == OpKind::kConcat || op.inputs.size() == inputs_of(op.kind), "an operator with a wrong number of inputs");
     const Shape& in = shape(op.inputs[0]);
     const Shape& out = shape(op.output);
     switch (op.kind) {
@@ -311,19 +310,58 @@ class ProgramReader {
       case OpKind::kFlatten:
         require(in.spatial && !out.spatial && out.elements() == in.elements(), "a flattening with a wrong shape");
         break;
+      case OpKind::kUnary: read_unary(op, in, out); break;
+      case OpKind::kMultiply: check_multiply(op, in, out); break;
+      case OpKind::kLayerNorm: read_layer_norm(op, in, out); break;
       default: refuse("an operator of kind " + std::to_string(static_cast<int>(op.kind)));
     }
     known_[op.output] = true;
     return op;
   }
 
+  static std::size_t inputs_of(OpKind kind) {
+    switch (kind) {
+      case OpKind::kAdd:
+      case OpKind::kMultiply: return 2;
+      default: return 1;
+    }
+  }
+
+  std::vector<float> read_floats(std::uint32_t count) {
+    const std::uint8_t* from = reader_.take(std::uint64_t{count} * 4);
+    std::vector<float> floats(count);
+    std::memcpy(floats.data(), from, std::size_t{count} * 4);
+    return floats;
+  }
+
+  float read_float() { return read_floats(1)[0]; }
+
   void read_bias(Op& op, std::uint32_t rows) {
     const std::uint8_t there = reader_.number<std::uint8_t>();
     require(there <= 1, "a bias that is neither there nor not");
-    if (there == 0) return;
-    const std::uint8_t* from = reader_.take(std::uint64_t{rows} * 4);
-    op.bias.resize(rows);
-    std::memcpy(op.bias.data(), from, std::size_t{rows} * 4);
+    if (there == 1) op.bias = read_floats(rows);
+  }
+
+  void read_unary(Op& op, const Shape& in, const Shape& out) {
+    require(in == out, "a function that changes the shape");
+    const std::uint8_t function = reader_.number<std::uint8_t>();
+    require(function <= static_cast<std::uint8_t>(Unary::kGeluTanh), "an unknown function");
+    op.unary = static_cast<Unary>(function);
+  }
+
+  // The second factor is as large as the first, or one number for each channel.
+  void check_multiply(const Op& op, const Shape& in, const Shape& out) {
+    const Shape& factor = shape(op.inputs[1]);
+    const bool whole = factor == in, by_channel = factor.area() == 1 && factor.channels == in.channels && in.spatial;
+    require(in == out && (whole || by_channel), "a multiplication of unequal shapes");
+  }
+
+  void read_layer_norm(Op& op, const Shape& in, const Shape& out) {
+    require(in == out, "a layer norm that changes the shape");
+    op.epsilon = read_float();
+    require(op.epsilon >= 0.0f && op.epsilon <= 1.0f, "a layer norm whose epsilon lies outside 0 ... 1");
+    op.scale = read_floats(in.channels);
+    op.bias = read_floats(in.channels);
   }
 
   void check_window(const Window& window, const Shape& in, const Shape& out) {

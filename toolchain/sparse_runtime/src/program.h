@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "kernels/sequence.h"
 
 namespace sctool {
 
@@ -16,10 +17,20 @@ class PayloadError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// One record: [channels, height, width], or [channels] with spatial false.
+// How the caller writes a record; the numbers are the payload's.
+enum class Form : std::uint8_t {
+  kVector = 1,  // [channels]
+  kLine = 2,    // [channels, width]
+  kMap = 3,     // [channels, height, width]
+  kTokens = 4,  // [width, channels]
+};
+
+// One record: [channels, height, width], or [channels] with spatial false. In memory tokens are a map of height one, and
+// equal to a line: the channels of each token lie `width` apart.
 struct Shape {
   std::uint32_t channels = 0, height = 1, width = 1;
   bool spatial = false;
+  Form form = Form::kVector;
 
   std::uint64_t area() const { return static_cast<std::uint64_t>(height) * width; }
   std::uint64_t elements() const { return channels * area(); }
@@ -62,6 +73,9 @@ enum class OpKind : std::uint8_t {
   kGlobalMean = 7,
   kConcat = 8,
   kFlatten = 9,
+  kUnary = 10,
+  kMultiply = 11,
+  kLayerNorm = 12,
 };
 
 constexpr std::uint16_t kNoValue = 0xFFFF;
@@ -80,6 +94,9 @@ struct Op {
   std::uint32_t groups = 1;
   Matrix weights;
   std::vector<float> bias;
+  Unary unary = Unary::kHardSigmoid;
+  std::vector<float> scale;  // of a layer norm, whose shift is `bias`
+  float epsilon = 0.0f;      // of a layer norm
 };
 
 struct Program {

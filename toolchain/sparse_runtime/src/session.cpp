@@ -21,6 +21,9 @@ StepPtr make_step(const Program& program, Op& op, const Kernels& kernels) {
   switch (op.kind) {
     case OpKind::kConvolution: return make_convolution(program, op, kernels);
     case OpKind::kLinear: return make_linear(program, op, kernels);
+    case OpKind::kUnary:
+    case OpKind::kMultiply:
+    case OpKind::kLayerNorm: return make_sequence(program, op, kernels);
     default: return make_plain(program, op, kernels);
   }
 }
@@ -134,6 +137,10 @@ void Session::run_record(std::uint32_t record, const float* const* inputs, float
       std::memcpy(to, from, shape.channels * sizeof(float));
       continue;
     }
+    if (shape.form == Form::kTokens) {
+      kernels_.transpose(from, shape.width, shape.channels, shape.channels, to, channel_stride(shape));
+      continue;
+    }
     for (std::uint32_t c = 0; c < shape.channels; ++c) {
       std::memcpy(to + c * channel_stride(shape), from + c * area, area * sizeof(float));
     }
@@ -147,6 +154,10 @@ void Session::run_record(std::uint32_t record, const float* const* inputs, float
     const float* from = values_[program_.outputs[i]];
     if (!shape.spatial) {
       std::memcpy(to, from, shape.channels * sizeof(float));
+      continue;
+    }
+    if (shape.form == Form::kTokens) {
+      kernels_.transpose(from, shape.channels, shape.width, channel_stride(shape), to, shape.channels);
       continue;
     }
     for (std::uint32_t c = 0; c < shape.channels; ++c) {

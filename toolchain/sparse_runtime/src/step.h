@@ -40,6 +40,7 @@ using StepPtr = std::unique_ptr<Step>;
 // Each takes the operator's weights. `program` gives the shapes.
 StepPtr make_convolution(const Program& program, Op& op, const Kernels& kernels);
 StepPtr make_linear(const Program& program, Op& op, const Kernels& kernels);
+StepPtr make_sequence(const Program& program, Op& op, const Kernels& kernels);
 StepPtr make_plain(const Program& program, Op& op, const Kernels& kernels);
 
 }  // namespace sctool

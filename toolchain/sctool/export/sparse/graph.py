@@ -19,6 +19,9 @@ class Kind(IntEnum):
     GLOBAL_MEAN = 7
     CONCAT = 8
     FLATTEN = 9
+    UNARY = 10
+    MULTIPLY = 11
+    LAYER_NORM = 12
 
 
 class Activation(IntEnum):
@@ -26,6 +29,14 @@ class Activation(IntEnum):
     RELU = 1
     RELU6 = 2
     HARD_SWISH = 3
+
+
+class Unary(IntEnum):
+    """Functions that are no activation of a layer before them."""
+
+    HARD_SIGMOID = 0
+    GELU = 1
+    GELU_TANH = 2
 
 
 class ValueKind(IntEnum):
@@ -59,7 +70,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Operator:
-    """One step: `weights` [rows, columns] float32 (of a convolution [channels out, channels in * height * width])."""
+    """One step: `weights` [rows, columns] float32 (of a convolution [channels out, channels in * height * width]).
+
+    Of a layer norm `weights` [1, channels] and `bias` are scale and shift.
+    """
 
     kind: Kind
     inputs: tuple[int, ...]
@@ -72,19 +86,25 @@ class Operator:
     bias: NDArray[np.float32] | None = None
     storage: Storage = Storage.DENSE
     values: ValueKind = ValueKind.FLOAT32
+    function: Unary = Unary.HARD_SIGMOID
+    epsilon: float = 0.0
 
 
 @dataclass
 class Graph:
-    """`shapes`: of one record of each value, (F,) or (C, H, W); inputs and outputs name values by their number."""
+    """`shapes`: of one record of each value, (F,), (C, L), (C, H, W) or, where its number is among `tokens`, (T, F); inputs
+    and outputs name values by their number."""
 
     max_batch: int
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
+    tokens: set[int] = field(default_factory=set)
 
-    def add_value(self, shape: tuple[int, ...]) -> int:
+    def add_value(self, shape: tuple[int, ...], *, tokens: bool = False) -> int:
         """The number of a new value."""
         self.shapes.append(shape)
+        if tokens:
+            self.tokens.add(len(self.shapes) - 1)
         return len(self.shapes) - 1

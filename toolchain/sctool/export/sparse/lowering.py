@@ -9,99 +9,23 @@ import numpy as np
 import torch
 from torch import fx
 
+from sctool.export.sparse.forms import find_forms
 from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
+from sctool.export.sparse.nodes import (
+    activation_of,
+    convolution_window,
+    factors_of,
+    flattens,
+    name_of,
+    pool_window,
+    record_shape,
+    turns_line,
+    unary_of,
+)
 
-LIMITS = {"channels": 65534, "side": 16384, "kernel": 31, "stride": 8, "tile": 65535}
-"""Of the runtime: what is larger stays with another backend."""
 DENSE_FROM = 0.95
 """The density from which positions cost more than the zeros that they leave out."""
 Constant = Callable[[fx.Node], torch.Tensor | None]
-
-
-def name_of(node: fx.Node) -> str:
-    """ "aten.convolution.default" for a call of that operator; "" for anything else."""
-    if node.op != "call_function":
-        return ""
-    return (
-        str(getattr(node.target, "__name__", node.target)) if not hasattr(node.target, "_op") else str(node.target._op)
-    )
-
-
-def record_shape(node: fx.Node) -> tuple[int, ...] | None:
-    """[B, C, H, W] -> (C, H, W), [B, F] -> (F,), with B the only dimension that may vary; None for other shapes."""
-    value = node.meta.get("val")
-    if isinstance(value, (list, tuple)):
-        value = value[0]
-    if not isinstance(value, torch.Tensor) or value.dtype != torch.float32 or value.ndim not in (2, 4):
-        return None
-    sizes = list(value.shape)[1:]
-    return tuple(int(size) for size in sizes) if all(isinstance(size, int) for size in sizes) else None
-
-
-def activation_of(node: fx.Node) -> Activation | None:
-    """Which of the runtime's activations a node is, or None."""
-    name = name_of(node)
-    if name == "aten.relu.default":
-        return Activation.RELU
-    if name == "aten.hardtanh.default" and tuple(node.args[1:]) == (0, 6):
-        return Activation.RELU6
-    if name == "aten.clamp.default" and tuple(node.args[1:]) == (0, 6):
-        return Activation.RELU6
-    return Activation.HARD_SWISH if name == "aten.hardswish.default" else None
-
-
-def convolution_window(node: fx.Node) -> Window | None:
-    """The window of a convolution that the runtime takes, or None."""
-    _, weight, _, strides, paddings, dilations, transposed, _, _ = node.args
-    kernel = list(weight.meta["val"].shape)[2:]  # type: ignore[union-attr]
-    stride, padding, dilation = (_pair(part) for part in (strides, paddings, dilations))
-    if transposed or len(kernel) != 2 or stride[0] != stride[1] or dilation != (1, 1):
-        return None
-    return _window(kernel, stride[0], padding)
-
-
-def pool_window(node: fx.Node) -> Window | None:
-    """The window of a maximum or average pool that the runtime takes, or None."""
-    arguments = list(node.args)
-    kernel = _pair(arguments[1])
-    stride = _pair(arguments[2]) if len(arguments) > 2 and arguments[2] else kernel
-    padding = _pair(arguments[3]) if len(arguments) > 3 else (0, 0)
-    average = name_of(node) == "aten.avg_pool2d.default"
-    rest = arguments[4:]
-    if average:
-        ceil = bool(rest[0]) if rest else False
-        counts_padding = bool(rest[1]) if len(rest) > 1 else True
-        if (not counts_padding and padding != (0, 0)) or (len(rest) > 2 and rest[2] is not None):
-            return None
-    else:
-        if rest and _pair(rest[0]) != (1, 1):
-            return None
-        ceil = bool(rest[1]) if len(rest) > 1 else False
-    return None if ceil or stride[0] != stride[1] else _window(list(kernel), stride[0], padding)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    sides = [value, value] if isinstance(value, int) else list(value)
-    return (int(sides[0]), int(sides[-1]))
-
-
-def _window(kernel: list[int], stride: int, padding: tuple[int, int]) -> Window | None:
-    height, width = int(kernel[0]), int(kernel[1])
-    if max(height, width) > LIMITS["kernel"] or stride > LIMITS["stride"]:
-        return None
-    if padding[0] >= height or padding[1] >= width:
-        return None
-    return Window(height, width, stride, padding[0], padding[1], padding[0], padding[1])
-
-
-def flattens(node: fx.Node) -> bool:
-    """Whether a view makes [B, C, H, W] into [B, C * H * W]."""
-    if name_of(node) != "aten.view_copy.default":
-        return False
-    before, after = record_shape(node.all_input_nodes[0]), record_shape(node)
-    return before is not None and after is not None and len(before) == 3 and len(after) == 1 and (
-        int(np.prod(before)) == after[0]
-    )  # fmt: skip
 
 
 def _storage(matrix: np.ndarray[Any, np.dtype[np.float32]], *, run_sparse: bool) -> Storage:
@@ -129,6 +53,7 @@ class _Lowering:
         self._graph = Graph(max_batch)
         self._ids: dict[fx.Node, int] = {}
         self._fused: set[fx.Node] = set()
+        self._forms = find_forms(nodes)
 
     def run(self) -> Graph:
         for node in self._nodes.nodes:
@@ -145,16 +70,16 @@ class _Lowering:
     def _make(self, node: fx.Node) -> int:
         shape = record_shape(node)
         if shape is None:
-            raise ValueError(f"{node.name} is not float32 [B, F] or [B, C, H, W]")
-        self._ids[node] = self._graph.add_value(shape)
+            raise ValueError(f"{node.name} is not float32 [B, F], [B, C, L], [B, T, F] or [B, C, H, W]")
+        self._ids[node] = self._graph.add_value(shape, tokens=node in self._forms.tokens)
         return self._ids[node]
 
     def _emit(self, node: fx.Node) -> None:
         name = name_of(node)
         if name == "aten.convolution.default":
             self._weighted(node, Kind.CONVOLUTION)
-        elif name == "aten.linear.default":
-            self._weighted(node, Kind.LINEAR)
+        elif name == "aten.linear.default":  # of tokens: a convolution over a line of them
+            self._weighted(node, Kind.CONVOLUTION if node in self._forms.tokens else Kind.LINEAR)
         elif name == "aten.add.Tensor":
             self._with_activation(node, Kind.ADD)
         elif activation_of(node) is not None:
@@ -171,6 +96,15 @@ class _Lowering:
         elif name == "aten.cat.default":
             inputs = tuple(self._ids[part] for part in node.args[0])  # type: ignore[union-attr, index]
             self._append(Operator(Kind.CONCAT, inputs, self._make(node)))
+        elif (function := unary_of(node)) is not None:
+            self._append(Operator(Kind.UNARY, self._inputs(node), self._make(node), function=function))
+        elif (factors := factors_of(node)) is not None:
+            inputs = (self._ids[factors[0]], self._ids[factors[1]])
+            self._append(Operator(Kind.MULTIPLY, inputs, self._make(node)))
+        elif name == "aten.native_layer_norm.default":
+            self._layer_norm(node)
+        elif turns_line(node):
+            self._ids[node] = self._inputs(node)[0]
         elif flattens(node):
             self._append(Operator(Kind.FLATTEN, self._inputs(node), self._make(node)))
         else:
@@ -204,13 +138,29 @@ class _Lowering:
         if kind is Kind.CONVOLUTION:
             last, residual = self._residual(node)
         last, activation = self._tail(last)
+        slides = name_of(node) == "aten.convolution.default"
+        window = convolution_window(node) if slides else Window(1, 1)
         self._append(
             Operator(
                 kind, (self._ids[source],), self._make(last), activation,  # type: ignore[index]
-                window=convolution_window(node) if kind is Kind.CONVOLUTION else None,
-                groups=int(node.args[8]) if kind is Kind.CONVOLUTION else 1,  # type: ignore[arg-type]
+                window=window if kind is Kind.CONVOLUTION else None,
+                groups=int(node.args[8]) if slides else 1,  # type: ignore[arg-type]
                 residual=residual, weights=matrix.reshape(len(matrix), -1), bias=shift,
                 storage=_storage(matrix, run_sparse=self._sparse(node)), values=self._values,
+            )
+        )  # fmt: skip
+
+    def _layer_norm(self, node: fx.Node) -> None:
+        source, _, scale, shift, epsilon = node.args
+        values = next(iter(node.users))  # getitem 0; the partitioner takes no norm whose other results are used
+        self._fused.add(values)
+        width = (record_shape(values) or (0,))[-1]
+        ones, zeros = np.ones(width, np.float32), np.zeros(width, np.float32)
+        self._append(
+            Operator(
+                Kind.LAYER_NORM, (self._ids[source],), self._make(values), epsilon=float(epsilon),  # type: ignore[index, arg-type]
+                weights=(ones if scale is None else self._array(scale)).reshape(1, -1),  # type: ignore[union-attr]
+                bias=zeros if shift is None else self._array(shift),
             )
         )  # fmt: skip
 

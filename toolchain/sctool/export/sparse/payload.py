@@ -12,12 +12,17 @@ from sctool.export.sparse.rice import choose_k, encode_positions
 
 MAGIC, VERSION = b"SCSP", 1
 _NO_VALUE = 0xFFFF
+_TOKENS = 4
+"""The form of [T, F]; those of other shapes are their ranks."""
 
 
 def write_payload(graph: Graph) -> bytes:
     """The payload of `graph`; struct.error or ValueError where a number does not fit the format."""
     parts = [MAGIC, struct.pack("<IIH", VERSION, graph.max_batch, len(graph.shapes))]
-    parts += [struct.pack(f"<B{len(shape)}I", len(shape), *shape) for shape in graph.shapes]
+    parts += [
+        struct.pack(f"<B{len(shape)}I", _TOKENS if number in graph.tokens else len(shape), *shape)
+        for number, shape in enumerate(graph.shapes)
+    ]
     parts.append(_ids(graph.inputs))
     parts.append(struct.pack("<H", len(graph.operators)))
     parts += [_operator(operator) for operator in graph.operators]
@@ -41,6 +46,12 @@ def _operator(operator: Operator) -> bytes:
         parts += [_matrix(operator.weights, operator.storage, operator.values), _bias(operator.bias)]
     if operator.kind in (Kind.MAX_POOL, Kind.AVERAGE_POOL):
         parts.append(_window(operator.window))
+    if operator.kind is Kind.UNARY:
+        parts.append(struct.pack("<B", operator.function))
+    if operator.kind is Kind.LAYER_NORM:
+        if operator.weights is None or operator.bias is None:
+            raise ValueError("a layer norm without scale or shift")
+        parts += [struct.pack("<f", operator.epsilon), _floats(operator.weights), _floats(operator.bias)]
     return b"".join(parts)
 
 
@@ -80,4 +91,8 @@ def _values(values: NDArray[np.float32], rows_of: NDArray[np.int64], rows: int, 
 
 
 def _bias(bias: NDArray[np.float32] | None) -> bytes:
-    return b"\0" if bias is None else b"\1" + np.ascontiguousarray(bias, dtype="<f4").tobytes()
+    return b"\0" if bias is None else b"\1" + _floats(bias)
+
+
+def _floats(values: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()

@@ -15,7 +15,7 @@ from sctool.domain.device import Completed, DeviceSession
 from sctool.errors import ArtifactError, DeviceError, NativeRuntimeMissing
 from sctool.formats.pte import read_program
 from sctool.native import build as native
-from sctool.native.library import BACKEND, HINT
+from sctool.native.library import BACKEND, DOMAIN, HINT
 from sctool.runtimes.device.build import build_arm_runner, build_host_runner
 from sctool.runtimes.device.cross import build_sparse_runner
 from sctool.runtimes.device.kit import LIBRARIES, ORT_LIBRARY, find_kit
@@ -64,6 +64,8 @@ class OrtRunner:
     formats = (".onnx",)
 
     def refuses(self, path: Path) -> str | None:
+        if path.is_file() and DOMAIN.encode() in path.read_bytes():
+            return "operators of the sparse runtime do not travel with ONNX Runtime: export a sparse .pte"
         return None
 
     def install(self, session: DeviceSession) -> Sequence[str]:
