@@ -10,7 +10,11 @@
 namespace sctool {
 namespace {
 
-constexpr std::size_t kTileFloats = 16384;  // of a block of packed channels; 32 KiB is slower, 128 and 256 KiB were no different
+// Floats of a block of packed channels. Few weights: rather some misses in the first cache (48 KiB where this was measured)
+// than more visits to each output; many: the block with all else fits it.
+constexpr std::size_t kTileFloats = 16384, kFullTileFloats = 10240;
+constexpr double kFullDensity = 0.12;
+constexpr std::uint32_t kMovingWeights = 3;  // of an output channel in each column of the kernel
 constexpr std::size_t kDirectFloats = 16;   // what an unpacked channel counts for in a block
 
 // Channels whose phases are split before the first of them is read: a load right behind its stores would wait for them.
@@ -24,14 +28,18 @@ constexpr std::uint32_t kAtOnce = 8;
 struct Geometry {
   Shape in, out;
   Window window;
-  bool direct, expanded, shifted;
+  bool direct, expanded, shifted, moving;
   ShiftTable table;  // of a `shifted` one: expanded without a detour over planes
   std::uint32_t phases, tile_rows, tiles, plane_rows, plane_floats, tile_floats, channel_floats;
 
-  Geometry(const Shape& in_shape, const Shape& out_shape, const Window& w, const Kernels& kernels, bool depthwise)
-      : in(in_shape), out(out_shape), window(w) {
+  Geometry(const Shape& in_shape, const Shape& out_shape, Window w, const Kernels& kernels, bool depthwise,
+           bool may_move)
+      : in(in_shape), out(out_shape) {
+    moving = may_move && moves(in, out, w, kernels);
+    if (moving) w.width = 1, w.pad_left = 0, w.pad_right = 0;
+    window = w;
     direct = !depthwise && w.height == 1 && w.width == 1 && w.stride == 1;
-    const std::uint32_t most = kernels.width * kernels.accumulators;
+    const std::uint32_t most = kernels.width * (moving ? kernels.shifted_accumulators : kernels.accumulators);
     // More than one tile: each begins on a vector, so that none writes into its neighbour.
     const std::uint32_t unit = kernels.width / std::gcd(kernels.width, out.width);
     const std::uint32_t wanted = depthwise ? std::max(most, static_cast<std::uint32_t>(kTileFloats) / (w.width * 2)) : most;
@@ -46,6 +54,13 @@ struct Geometry {
     shifted = (expanded || (depthwise && out.width % kernels.width != 0)) && ShiftTable::fits(in, out, window);
     if (shifted) table = ShiftTable(out, window, kernels);
     channel_floats = expanded ? w.height * w.width * tile_floats : w.width * phases * plane_floats;
+  }
+
+  // Whether the sums of a kernel's columns can move instead of its pixels.
+  static bool moves(const Shape& in, const Shape& out, const Window& w, const Kernels& kernels) {
+    const std::uint32_t most = kernels.width * kernels.shifted_accumulators;
+    return w.stride == 1 && w.width == 3 && w.pad_left == 1 && w.pad_right == 1 && in.width == out.width &&
+           (out.width % kernels.width == 0 ? out.width <= most : out.area() <= most && out.area() > kernels.width);
   }
 
   // Where the tap (row, column) of a packed channel begins.
@@ -125,9 +140,15 @@ struct Block {
   std::uint32_t begin, end;
 };
 
-std::vector<Block> cut_blocks(std::uint32_t channels, std::size_t channel_floats, std::uint32_t taps) {
+// Each column of the kernel is a pass over all output channels, which a handful of weights does not pay for.
+bool moving_pays(const Op& op) {
+  return op.weights.values.size() >= std::size_t{kMovingWeights} * op.window.width * op.weights.rows;
+}
+
+std::vector<Block> cut_blocks(std::uint32_t channels, std::size_t channel_floats, std::uint32_t taps,
+                              std::size_t tile_floats) {
   if (channel_floats > 65535) throw PayloadError("payload: an image too wide for its kernel: 16-bit offsets end at 65535");
-  const std::size_t by_cache = std::max<std::size_t>(8, kTileFloats / std::max<std::size_t>(1, channel_floats));
+  const std::size_t by_cache = std::max<std::size_t>(8, tile_floats / std::max<std::size_t>(1, channel_floats));
   const std::size_t by_offset = std::max<std::size_t>(1, 65535 / std::max<std::size_t>(1, channel_floats));
   const std::size_t by_count = std::max<std::size_t>(1, 65535 / taps);
   const std::size_t most = std::min({by_cache, by_offset, by_count, std::size_t{channels}});
@@ -139,17 +160,24 @@ std::vector<Block> cut_blocks(std::uint32_t channels, std::size_t channel_floats
   return blocks;
 }
 
+double density_of(const Matrix& matrix) {
+  return static_cast<double>(matrix.values.size()) / std::max<double>(1.0, double{1} * matrix.rows * matrix.columns);
+}
+
 // What dense and sparse convolutions share: the walk over tiles and blocks.
 class Convolution : public Step {
  public:
-  Convolution(const Program& program, Op& op, const Kernels& kernels, std::uint32_t channels)
+  Convolution(const Program& program, Op& op, const Kernels& kernels, std::uint32_t channels, bool may_move)
       : kernels_(kernels), input_(op.inputs[0]), output_(op.output), residual_(op.residual),
         activation_(op.activation), in_stride_(channel_stride(program.values[op.inputs[0]])),
         out_stride_(channel_stride(program.values[op.output])),
-        geometry_(program.values[op.inputs[0]], program.values[op.output], op.window, kernels, false),
+        geometry_(program.values[op.inputs[0]], program.values[op.output], op.window, kernels, false, may_move && moving_pays(op)),
         bias_(std::move(op.bias)) {
-    const std::uint32_t taps = op.window.height * op.window.width;
-    blocks_ = geometry_.direct ? cut_blocks(channels, kDirectFloats, 1) : cut_blocks(channels, geometry_.channel_floats, taps);
+    const std::uint32_t taps = geometry_.window.height * geometry_.window.width;
+    const bool full = op.weights.sparse && density_of(op.weights) >= kFullDensity;
+    const std::size_t tile_floats = full ? kFullTileFloats : kTileFloats;
+    blocks_ = geometry_.direct ? cut_blocks(channels, kDirectFloats, 1, kTileFloats)
+                               : cut_blocks(channels, geometry_.channel_floats, taps, tile_floats);
   }
 
   std::size_t scratch_floats() const override {
@@ -201,47 +229,49 @@ class Convolution : public Step {
 class SparseConvolution : public Convolution {
  public:
   SparseConvolution(const Program& program, Op& op, const Kernels& kernels)
-      : Convolution(program, op, kernels, program.values[op.inputs[0]].channels), rows_(op.weights.rows) {
+      : Convolution(program, op, kernels, program.values[op.inputs[0]].channels, true), rows_(op.weights.rows),
+        passes_(geometry_.moving ? op.window.width : 1) {
     const Matrix& matrix = op.weights;
-    const std::uint32_t taps = op.window.height * op.window.width;
-    // [column]: its block, and where its pixels begin in there. A division for each weight would be most of the load.
-    std::vector<std::uint32_t> block_of(matrix.columns);
+    if (geometry_.moving) find_kept(kernels.width);
+    // [column]: its pass, and where its pixels begin in there. A division for each weight would be most of the load.
+    std::vector<std::uint32_t> pass_of(matrix.columns);
     std::vector<std::uint16_t> offset_of(matrix.columns);
+    const std::uint32_t taps = op.window.height * op.window.width;
     for (std::uint32_t b = 0; b < blocks_.size(); ++b) {
       for (std::uint32_t channel = blocks_[b].begin; channel < blocks_[b].end; ++channel) {
         const std::uint32_t inside = channel - blocks_[b].begin;
         for (std::uint32_t tap = 0; tap < taps; ++tap) {
-          block_of[channel * taps + tap] = b;
+          const std::uint32_t row = tap / op.window.width, column = tap % op.window.width;
+          pass_of[channel * taps + tap] = b * passes_ + (geometry_.moving ? column : 0);
           offset_of[channel * taps + tap] = static_cast<std::uint16_t>(
               geometry_.direct ? inside
-                               : inside * geometry_.channel_floats +
-                                     geometry_.offset(tap / op.window.width, tap % op.window.width));
+                               : inside * geometry_.channel_floats + geometry_.offset(row, geometry_.moving ? 0 : column));
         }
       }
     }
-    std::vector<std::uint16_t> found(std::size_t{rows_} * blocks_.size(), 0);  // [block][row]
+    std::vector<std::uint16_t> found(std::size_t{rows_} * blocks_.size() * passes_, 0);  // [pass][row]
     for_each_entry(matrix, [&](std::size_t, std::uint32_t row, std::uint32_t column) {
-      ++found[std::size_t{block_of[column]} * rows_ + row];
+      ++found[std::size_t{pass_of[column]} * rows_ + row];
     });
     std::vector<std::size_t> next(found.size());
     std::size_t total = 0;
     std::vector<std::uint16_t> rows(rows_);
-    for (std::size_t b = 0; b < blocks_.size(); ++b) {
-      const std::uint16_t* of_block = found.data() + b * rows_;
+    for (std::size_t pass = 0; pass < blocks_.size() * passes_; ++pass) {
+      const std::uint16_t* of_pass = found.data() + pass * rows_;
       std::iota(rows.begin(), rows.end(), std::uint16_t{0});
-      std::stable_sort(rows.begin(), rows.end(), [&](auto x, auto y) { return of_block[x] > of_block[y]; });
+      std::stable_sort(rows.begin(), rows.end(), [&](auto x, auto y) { return of_pass[x] > of_pass[y]; });
       begins_.push_back(total);
       for (const std::uint16_t row : rows) {
         order_.push_back(row);
-        counts_.push_back(of_block[row]);
-        next[b * rows_ + row] = total;
-        total += of_block[row];
+        counts_.push_back(of_pass[row]);
+        next[pass * rows_ + row] = total;
+        total += of_pass[row];
       }
     }
     values_.resize(total);
     offsets_.resize(total);
     for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t column) {
-      const std::size_t to = next[std::size_t{block_of[column]} * rows_ + row]++;
+      const std::size_t to = next[std::size_t{pass_of[column]} * rows_ + row]++;
       values_[to] = matrix.values[entry];
       offsets_[to] = offset_of[column];
     });
@@ -249,10 +279,19 @@ class SparseConvolution : public Convolution {
 
   void run(const Workspace& workspace) const override {
     float* output = workspace.values[output_];
+    const std::size_t last = blocks_.size() * passes_ - 1;
     walk(workspace, 0, [&](std::size_t b, const float* input, std::size_t unit, std::size_t at, std::uint32_t vectors) {
-      kernels_.sparse_tile({values_.data() + begins_[b], offsets_.data() + begins_[b], order_.data() + b * rows_,
-                            counts_.data() + b * rows_, rows_, input, unit, output + at, out_stride_, vectors, b == 0, b + 1 == blocks_.size(),
-                            epilogue(workspace, at, 0)});
+      for (std::size_t pass = b * passes_; pass < (b + 1) * passes_; ++pass) {
+        const SparseTile tile = {values_.data() + begins_[pass], offsets_.data() + begins_[pass], order_.data() + pass * rows_,
+                                 counts_.data() + pass * rows_, rows_, input, unit, output + at, out_stride_, vectors,
+                                 pass == 0, pass == last, epilogue(workspace, at, 0)};
+        const std::size_t column = pass - b * passes_;
+        if (passes_ == 1 || column == 1) {
+          kernels_.sparse_tile(tile);
+        } else {
+          kernels_.shifted_tile({tile, column == 0 ? 1 : -1, kept_[column == 0 ? 0 : 1].data()});
+        }
+      }
     });
   }
 
@@ -261,16 +300,27 @@ class SparseConvolution : public Convolution {
   }
 
  private:
-  std::uint32_t rows_;
+  // Which pixels of a tile have a neighbour to their left, and to their right.
+  void find_kept(std::uint32_t lanes) {
+    const std::size_t pixels = round_up(std::size_t{geometry_.tile_rows} * geometry_.out.width, lanes);
+    for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
+      const std::size_t x = pixel % geometry_.out.width;
+      kept_[0].push_back(x == 0 ? 0 : -1);
+      kept_[1].push_back(x + 1 == geometry_.out.width ? 0 : -1);
+    }
+  }
+
+  std::uint32_t rows_, passes_;  // passes over one block: one, or one for each column of the kernel
   std::vector<float> values_;
-  std::vector<std::uint16_t> offsets_, order_, counts_;  // order and counts [block][row]
-  std::vector<std::size_t> begins_;              // [block]: its first entry
+  std::vector<std::uint16_t> offsets_, order_, counts_;  // order and counts [pass][row]
+  std::vector<std::size_t> begins_;                      // [pass]: its first entry
+  std::vector<std::int32_t> kept_[2];                    // [pixel of a tile]
 };
 
 class DenseConvolution : public Convolution {
  public:
   DenseConvolution(const Program& program, Op& op, const Kernels& kernels)
-      : Convolution(program, op, kernels, program.values[op.inputs[0]].channels / op.groups), groups_(op.groups),
+      : Convolution(program, op, kernels, program.values[op.inputs[0]].channels / op.groups, false), groups_(op.groups),
         channels_(geometry_.in.channels / op.groups), rows_(geometry_.out.channels / op.groups),
         taps_(op.window.height * op.window.width) {
     const std::uint32_t row_groups = (rows_ + kDenseRows - 1) / kDenseRows;
@@ -336,7 +386,7 @@ class DepthwiseConvolution : public Step {
       : kernels_(kernels), input_(op.inputs[0]), output_(op.output), residual_(op.residual), activation_(op.activation),
         in_stride_(channel_stride(program.values[op.inputs[0]])),
         out_stride_(channel_stride(program.values[op.output])),
-        geometry_(program.values[op.inputs[0]], program.values[op.output], op.window, kernels, true),
+        geometry_(program.values[op.inputs[0]], program.values[op.output], op.window, kernels, true, false),
         three_(op.window.height == 3 && op.window.width == 3 && op.window.stride == 1 && op.window.pad_top == 1 &&
                op.window.pad_left == 1 && op.window.pad_bottom == 1 && op.window.pad_right == 1),
         weights_(std::move(op.weights.values)), bias_(std::move(op.bias)) {

@@ -1,5 +1,5 @@
 // The kernels of one instruction set, written over the vector type. A kernel file defines SCTOOL_WIDTH,
-// SCTOOL_ACCUMULATORS, SCTOOL_DENSE_VECTORS, SCTOOL_NAME and SCTOOL_TABLE and includes this.
+// SCTOOL_ACCUMULATORS, SCTOOL_SHIFTED_ACCUMULATORS, SCTOOL_DENSE_VECTORS, SCTOOL_NAME and SCTOOL_TABLE and includes this.
 #pragma once
 
 #include "kernels/dense_tile.h"
@@ -7,6 +7,7 @@
 #include "kernels/linear.h"
 #include "kernels/pack.h"
 #include "kernels/plain.h"
+#include "kernels/shifted_tile.h"
 #include "kernels/sparse_tile.h"
 #include "kernels/transpose.h"
 
@@ -14,9 +15,10 @@ namespace sctool {
 namespace {
 
 constexpr Kernels kTable = {
-    SCTOOL_NAME,  kWidth,            kAccumulators,   sparse_tile, dense_tile, depthwise_tile, pack_planes,    pack_taps,
-    split_phases, depthwise_shifted, depthwise_three, transpose,   copy,       sliced_rows,    sliced_columns, dense_rows,
-    add,          activate,          sum,             spin,
+    SCTOOL_NAME,  kWidth,      kAccumulators, kShiftedAccumulators, sparse_tile,       shifted_tile,    dense_tile,
+    depthwise_tile, pack_planes, pack_taps,   split_phases,         depthwise_shifted, depthwise_three, transpose,
+    copy,         sliced_rows, sliced_columns, dense_rows,          add,               activate,        sum,
+    spin,
 };
 
 }  // namespace

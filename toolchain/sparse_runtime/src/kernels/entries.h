@@ -9,31 +9,38 @@ namespace {
 // Independent sums a row: the latency of a fused multiply-add is hidden by eight of them.
 template <int T>
 constexpr int sets_of() {
-  return T >= 6 ? 1 : T >= 3 ? 2 : T == 2 ? 4 : 6;
+  return T >= 6 ? 1 : T >= 3 ? 2 : T == 2 ? 4 : 8;
 }
 
-template <int T, int S>
-SCTOOL_INLINE void add_entries(Vector (&sum)[T], const float* values, const std::uint16_t* offsets, std::size_t step,
-                               std::uint32_t count, const float* input, std::size_t unit) {
+// Adds `count` entries to `sum`. Step: from one entry to the next; 1 in a tile, whose weights come four at a load (two
+// loads a cycle are what bounds few vectors), more in a sliced matrix. Unit: floats from one offset to the next; 0: `unit`.
+template <int T, int Step, int Unit>
+SCTOOL_INLINE void add_entries(Vector (&sum)[T], const float* values, const std::uint16_t* offsets, std::uint32_t count,
+                               const float* input, std::size_t unit) {
+  constexpr int S = sets_of<T>(), E = Step == 1 && T <= 4 && S < 4 ? 4 : S;
+  const auto at = [&](int e) { return input + offsets[e * Step] * (Unit == 0 ? unit : std::size_t{Unit}); };
   Vector extra[S][T] = {};
-  std::uint32_t e = 0;
-  for (; e + S <= count; e += S) {
-    SCTOOL_UNROLL for (int s = 0; s < S; ++s) {
-      const Vector w = splat(values[s * step]);
-      const float* from = input + offsets[s * step] * unit;
-      SCTOOL_UNROLL for (int t = 0; t < T; ++t) {
-        if (s == 0) sum[t] += w * load(from + t * kWidth);
-        else extra[s][t] += w * load(from + t * kWidth);
-      }
+  const auto add = [&](int set, Vector w, const float* from) __attribute__((always_inline)) {
+    SCTOOL_UNROLL for (int t = 0; t < T; ++t) {
+      if (set == 0) sum[t] += w * load(from + t * kWidth);
+      else extra[set][t] += w * load(from + t * kWidth);
     }
-    values += S * step;
-    offsets += S * step;
+  };
+  std::uint32_t e = 0;
+  for (; e + E <= count; e += E, values += E * Step, offsets += E * Step) {
+    if (Step == 1 && T <= 4) {
+      SCTOOL_UNROLL for (int q = 0; q < E; q += 4) {
+        const Vector quads = load_quads(values + q);
+        add((q + 0) % S, splat_of<0>(quads), at(q + 0));
+        add((q + 1) % S, splat_of<1>(quads), at(q + 1));
+        add((q + 2) % S, splat_of<2>(quads), at(q + 2));
+        add((q + 3) % S, splat_of<3>(quads), at(q + 3));
+      }
+    } else {
+      SCTOOL_UNROLL for (int s = 0; s < E; ++s) add(s % S, splat(values[s * Step]), at(s));
+    }
   }
-  for (; e < count; ++e, values += step, offsets += step) {
-    const Vector w = splat(*values);
-    const float* from = input + *offsets * unit;
-    SCTOOL_UNROLL for (int t = 0; t < T; ++t) sum[t] += w * load(from + t * kWidth);
-  }
+  for (; e < count; ++e, values += Step, offsets += Step) add(0, splat(*values), at(0));
   SCTOOL_UNROLL for (int s = 1; s < S; ++s) {
     SCTOOL_UNROLL for (int t = 0; t < T; ++t) sum[t] += extra[s][t];
   }

@@ -38,6 +38,14 @@ struct SparseTile {
   Epilogue epilogue;
 };
 
+// As SparseTile, but the sums of one column of a kernel, made over unshifted pixels, that move by one pixel before they are
+// added: output[r][p] += keep[p] ? sum[r][p - shift] : 0, shift -1 or 1. All vectors fit one register tile.
+struct ShiftedTile {
+  SparseTile tile;
+  std::int32_t shift;
+  const std::int32_t* keep;  // [vectors][width of a vector]: all ones or zero
+};
+
 // As SparseTile with every entry there, kDenseRows rows at a time: the weight of row r of group g at tap t is
 // weights[g * group_step + t * tap_step + r * row_step].
 constexpr std::uint32_t kDenseRows = 4;
@@ -175,7 +183,9 @@ struct Kernels {
   const char* name;
   std::uint32_t width;        // floats in a vector
   std::uint32_t accumulators; // vectors of one register tile
+  std::uint32_t shifted_accumulators;  // the same of a ShiftedTile; 0: packing shifted planes is faster
   void (*sparse_tile)(const SparseTile&);
+  void (*shifted_tile)(const ShiftedTile&);
   void (*dense_tile)(const DenseTile&);
   void (*depthwise_tile)(const DepthwiseTile&);
   void (*pack_planes)(const PackPlanes&);

@@ -63,8 +63,7 @@ void sliced_vectors(const SlicedColumns& call, std::size_t at) {
       Vector sum[T];
       const Vector start = splat(call.bias != nullptr ? call.bias[row] : 0.0f);
       SCTOOL_UNROLL for (int t = 0; t < T; ++t) sum[t] = start;
-      add_entries<T, sets_of<T>()>(sum, values + r, columns + r, kSlice, call.lengths[place], call.input + at,
-                                   call.stride);
+      add_entries<T, kSlice, 0>(sum, values + r, columns + r, call.lengths[place], call.input + at, call.stride);
       finish<T>(sum, call.output + row * call.stride + at, nullptr, call.activation);
     }
     values += static_cast<std::size_t>(call.steps[slice]) * kSlice;

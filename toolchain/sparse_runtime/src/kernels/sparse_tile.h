@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kAccumulators = SCTOOL_ACCUMULATORS;
 
-template <int T>
+template <int T, int Unit>
 void sparse_vectors(const SparseTile& tile, std::size_t at) {
   const float* values = tile.values;
   const std::uint16_t* offsets = tile.offsets;
@@ -28,7 +28,7 @@ void sparse_vectors(const SparseTile& tile, std::size_t at) {
     } else {
       SCTOOL_UNROLL for (int t = 0; t < T; ++t) sum[t] = load(out + t * kWidth);
     }
-    add_entries<T, sets_of<T>()>(sum, values, offsets, 1, count, input, tile.unit);
+    add_entries<T, 1, Unit>(sum, values, offsets, count, input, tile.unit);
     values += count;
     offsets += count;
     if (tile.last) {
@@ -42,7 +42,7 @@ void sparse_vectors(const SparseTile& tile, std::size_t at) {
 }
 
 void sparse_tile(const SparseTile& tile) {
-#define SCTOOL_CASE(T) case T: sparse_vectors<T <= kAccumulators ? T : 1>(tile, at); break;
+#define SCTOOL_CASE(T) case T: (tile.unit == 1 ? sparse_vectors<T <= kAccumulators ? T : 1, 1> : sparse_vectors<T <= kAccumulators ? T : 1, 0>)(tile, at); break;
   SCTOOL_FOR_PIECES(tile.vectors, static_cast<std::uint32_t>(kAccumulators),
                     SCTOOL_CASE(1) SCTOOL_CASE(2) SCTOOL_CASE(3) SCTOOL_CASE(4) SCTOOL_CASE(5) SCTOOL_CASE(6)
                     SCTOOL_CASE(7) SCTOOL_CASE(8) SCTOOL_CASE(9) SCTOOL_CASE(10) SCTOOL_CASE(11) SCTOOL_CASE(12)

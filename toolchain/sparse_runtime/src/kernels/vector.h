@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if SCTOOL_WIDTH >= 8
+#include <immintrin.h>
+#endif
+
 #ifndef SCTOOL_WIDTH
 #error "SCTOOL_WIDTH is the number of floats in a vector"
 #endif
@@ -37,6 +41,36 @@ SCTOOL_INLINE Vector splat(float value) {
 #endif
 #undef SCTOOL_FOUR
 }
+
+// Four floats, over and over, and one of them in every lane: a load and four shuffles instead of four loads. On x86 by name:
+// compilers make loads or worse of the generic form.
+#if SCTOOL_WIDTH == 16
+SCTOOL_INLINE Vector load_quads(const float* from) {
+  Vector quads = _mm512_broadcast_f32x4(_mm_loadu_ps(from));
+  __asm__("" : "+v"(quads));
+  return quads;
+}
+template <int E>
+SCTOOL_INLINE Vector splat_of(Vector quads) {
+  return _mm512_permute_ps(quads, E * 0x55);
+}
+#elif SCTOOL_WIDTH == 8
+SCTOOL_INLINE Vector load_quads(const float* from) {
+  Vector quads = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(from));
+  __asm__("" : "+x"(quads));
+  return quads;
+}
+template <int E>
+SCTOOL_INLINE Vector splat_of(Vector quads) {
+  return _mm256_permute_ps(quads, E * 0x55);
+}
+#else
+SCTOOL_INLINE Vector load_quads(const float* from) { return load(from); }
+template <int E>
+SCTOOL_INLINE Vector splat_of(Vector quads) {
+  return __builtin_shufflevector(quads, quads, E, E, E, E);
+}
+#endif
 
 SCTOOL_INLINE float total(Vector value) {
   float sum = 0.0f;
