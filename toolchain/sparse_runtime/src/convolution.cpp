@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "layout.h"
+#include "passes.h"
 #include "shifts.h"
 #include "step.h"
 
@@ -229,7 +230,7 @@ class Convolution : public Step {
 class SparseConvolution : public Convolution {
  public:
   SparseConvolution(const Program& program, Op& op, const Kernels& kernels)
-      : Convolution(program, op, kernels, program.values[op.inputs[0]].channels, true), rows_(op.weights.rows),
+      : Convolution(program, op, kernels, program.values[op.inputs[0]].channels, true),
         passes_(geometry_.moving ? op.window.width : 1) {
     const Matrix& matrix = op.weights;
     if (geometry_.moving) find_kept(kernels.width);
@@ -249,42 +250,19 @@ class SparseConvolution : public Convolution {
         }
       }
     }
-    std::vector<std::uint16_t> found(std::size_t{rows_} * blocks_.size() * passes_, 0);  // [pass][row]
-    for_each_entry(matrix, [&](std::size_t, std::uint32_t row, std::uint32_t column) {
-      ++found[std::size_t{pass_of[column]} * rows_ + row];
-    });
-    std::vector<std::size_t> next(found.size());
-    std::size_t total = 0;
-    std::vector<std::uint16_t> rows(rows_);
-    for (std::size_t pass = 0; pass < blocks_.size() * passes_; ++pass) {
-      const std::uint16_t* of_pass = found.data() + pass * rows_;
-      std::iota(rows.begin(), rows.end(), std::uint16_t{0});
-      std::stable_sort(rows.begin(), rows.end(), [&](auto x, auto y) { return of_pass[x] > of_pass[y]; });
-      begins_.push_back(total);
-      for (const std::uint16_t row : rows) {
-        order_.push_back(row);
-        counts_.push_back(of_pass[row]);
-        next[pass * rows_ + row] = total;
-        total += of_pass[row];
-      }
-    }
-    values_.resize(total);
-    offsets_.resize(total);
-    for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t column) {
-      const std::size_t to = next[std::size_t{pass_of[column]} * rows_ + row]++;
-      values_[to] = matrix.values[entry];
-      offsets_[to] = offset_of[column];
+    weights_ = SparsePasses(op.weights.rows, blocks_.size() * passes_, pass_of, offset_of, [&](const auto& entry_at) {
+      for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t column) {
+        entry_at(row, column, matrix.values[entry]);
+      });
     });
   }
 
   void run(const Workspace& workspace) const override {
     float* output = workspace.values[output_];
-    const std::size_t last = blocks_.size() * passes_ - 1;
     walk(workspace, 0, [&](std::size_t b, const float* input, std::size_t unit, std::size_t at, std::uint32_t vectors) {
       for (std::size_t pass = b * passes_; pass < (b + 1) * passes_; ++pass) {
-        const SparseTile tile = {values_.data() + begins_[pass], offsets_.data() + begins_[pass], order_.data() + pass * rows_,
-                                 counts_.data() + pass * rows_, rows_, input, unit, output + at, out_stride_, vectors,
-                                 pass == 0, pass == last, epilogue(workspace, at, 0)};
+        const SparseTile tile =
+            weights_.tile(pass, input, unit, output + at, out_stride_, vectors, epilogue(workspace, at, 0));
         const std::size_t column = pass - b * passes_;
         if (passes_ == 1 || column == 1) {
           kernels_.sparse_tile(tile);
@@ -295,9 +273,7 @@ class SparseConvolution : public Convolution {
     });
   }
 
-  std::size_t weight_bytes() const override {
-    return values_.size() * 4 + offsets_.size() * 2 + counts_.size() * 4 + bias_.size() * 4;
-  }
+  std::size_t weight_bytes() const override { return weights_.bytes() + bias_.size() * 4; }
 
  private:
   // Which pixels of a tile have a neighbour to their left, and to their right.
@@ -310,10 +286,8 @@ class SparseConvolution : public Convolution {
     }
   }
 
-  std::uint32_t rows_, passes_;  // passes over one block: one, or one for each column of the kernel
-  std::vector<float> values_;
-  std::vector<std::uint16_t> offsets_, order_, counts_;  // order and counts [pass][row]
-  std::vector<std::size_t> begins_;                      // [pass]: its first entry
+  std::uint32_t passes_;  // over one block: one, or one for each column of the kernel
+  SparsePasses weights_;
   std::vector<std::int32_t> kept_[2];                    // [pixel of a tile]
 };
 

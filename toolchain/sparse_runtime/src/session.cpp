@@ -99,6 +99,7 @@ void Session::point(const std::vector<std::size_t>& offsets, std::size_t total) 
 void Session::run(std::uint32_t batch, const float* const* inputs, float* const* outputs) {
   const FlushDenormals flush;
   if (columns_ && batch > kFewRecords) {
+    for (const StepPtr& step : steps_) step->prepare_columns();
     point(column_offsets_, column_floats_);
     for (std::uint32_t first = 0; first < batch; first += kColumns) {
       run_columns(first, std::min<std::uint32_t>(kColumns, batch - first), inputs, outputs);

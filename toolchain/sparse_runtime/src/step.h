@@ -26,6 +26,9 @@ class Step {
   // Whether run_columns exists.
   virtual bool takes_columns() const { return false; }
 
+  // Before the first run_columns.
+  virtual void prepare_columns() {}
+
   // Many records of vectors: every value is [channels][stride], of which `columns` are records.
   virtual void run_columns(const Workspace&, std::size_t /*stride*/, std::size_t /*columns*/) const {}
 

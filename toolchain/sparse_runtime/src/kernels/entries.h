@@ -12,13 +12,15 @@ constexpr int sets_of() {
   return T >= 6 ? 1 : T >= 3 ? 2 : T == 2 ? 4 : 8;
 }
 
-// Adds `count` entries to `sum`. Step: from one entry to the next; 1 in a tile, whose weights come four at a load (two
-// loads a cycle are what bounds few vectors), more in a sliced matrix. Unit: floats from one offset to the next; 0: `unit`.
-template <int T, int Step, int Unit>
+// Adds `count` entries to `sum`. Few vectors: weights come four at a load, because two loads a cycle are what bounds them.
+// Unit: floats from one offset to the next; 0: `unit`.
+template <int T, int Unit>
 SCTOOL_INLINE void add_entries(Vector (&sum)[T], const float* values, const std::uint16_t* offsets, std::uint32_t count,
                                const float* input, std::size_t unit) {
-  constexpr int S = sets_of<T>(), E = Step == 1 && T <= 4 && S < 4 ? 4 : S;
-  const auto at = [&](int e) { return input + offsets[e * Step] * (Unit == 0 ? unit : std::size_t{Unit}); };
+  constexpr int S = sets_of<T>();
+  constexpr bool kQuads = T <= 8;
+  constexpr int E = kQuads && S < 4 ? 4 : S;
+  const auto at = [&](int e) { return input + offsets[e] * (Unit == 0 ? unit : std::size_t{Unit}); };
   Vector extra[S][T] = {};
   const auto add = [&](int set, Vector w, const float* from) __attribute__((always_inline)) {
     SCTOOL_UNROLL for (int t = 0; t < T; ++t) {
@@ -27,8 +29,8 @@ SCTOOL_INLINE void add_entries(Vector (&sum)[T], const float* values, const std:
     }
   };
   std::uint32_t e = 0;
-  for (; e + E <= count; e += E, values += E * Step, offsets += E * Step) {
-    if (Step == 1 && T <= 4) {
+  for (; e + E <= count; e += E, values += E, offsets += E) {
+    if (kQuads) {
       SCTOOL_UNROLL for (int q = 0; q < E; q += 4) {
         const Vector quads = load_quads(values + q);
         add((q + 0) % S, splat_of<0>(quads), at(q + 0));
@@ -37,10 +39,10 @@ SCTOOL_INLINE void add_entries(Vector (&sum)[T], const float* values, const std:
         add((q + 3) % S, splat_of<3>(quads), at(q + 3));
       }
     } else {
-      SCTOOL_UNROLL for (int s = 0; s < E; ++s) add(s % S, splat(values[s * Step]), at(s));
+      SCTOOL_UNROLL for (int s = 0; s < E; ++s) add(s % S, splat(values[s]), at(s));
     }
   }
-  for (; e < count; ++e, values += Step, offsets += Step) add(0, splat(*values), at(0));
+  for (; e < count; ++e, ++values, ++offsets) add(0, splat(*values), at(0));
   SCTOOL_UNROLL for (int s = 1; s < S; ++s) {
     SCTOOL_UNROLL for (int t = 0; t < T; ++t) sum[t] += extra[s][t];
   }

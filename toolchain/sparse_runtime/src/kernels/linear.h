@@ -1,9 +1,7 @@
-// Matrices times vectors: one record, or many side by side.
+// Matrices times one vector.
 #pragma once
 
-#include "kernels/entries.h"
 #include "kernels/epilogue.h"
-#include "kernels/pieces.h"
 
 namespace sctool {
 namespace {
@@ -49,34 +47,6 @@ void sliced_rows(const SlicedRows& call) {
       call.output[rows[r]] = apply_one(call.activation, sums[r] + bias);
     }
   }
-}
-
-template <int T>
-void sliced_vectors(const SlicedColumns& call, std::size_t at) {
-  const float* values = call.values;
-  const std::uint16_t* columns = call.columns;
-  for (std::uint32_t slice = 0; slice < call.slices; ++slice) {
-    for (std::uint32_t r = 0; r < kSlice; ++r) {
-      const std::size_t place = static_cast<std::size_t>(slice) * kSlice + r;
-      const std::uint32_t row = call.rows[place];
-      if (row == ~0u) continue;
-      Vector sum[T];
-      const Vector start = splat(call.bias != nullptr ? call.bias[row] : 0.0f);
-      SCTOOL_UNROLL for (int t = 0; t < T; ++t) sum[t] = start;
-      add_entries<T, kSlice, 0>(sum, values + r, columns + r, call.lengths[place], call.input + at, call.stride);
-      finish<T>(sum, call.output + row * call.stride + at, nullptr, call.activation);
-    }
-    values += static_cast<std::size_t>(call.steps[slice]) * kSlice;
-    columns += static_cast<std::size_t>(call.steps[slice]) * kSlice;
-  }
-}
-
-void sliced_columns(const SlicedColumns& call) {
-#define SCTOOL_CASE(T) case T: sliced_vectors<T>(call, at); break;
-  SCTOOL_FOR_PIECES(call.vectors, 8u,
-                    SCTOOL_CASE(1) SCTOOL_CASE(2) SCTOOL_CASE(3) SCTOOL_CASE(4) SCTOOL_CASE(5) SCTOOL_CASE(6)
-                    SCTOOL_CASE(7) SCTOOL_CASE(8))
-#undef SCTOOL_CASE
 }
 
 void dense_rows(const DenseRows& call) {

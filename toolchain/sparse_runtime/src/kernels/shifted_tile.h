@@ -43,7 +43,7 @@ void shifted_vectors(const ShiftedTile& call) {
     const std::uint32_t count = tile.counts[visit];
     if (count == 0 && !tile.first && !tile.last) continue;
     Vector sum[T] = {};
-    add_entries<T, 1, 1>(sum, values, offsets, count, tile.input, 1);
+    add_entries<T, 1>(sum, values, offsets, count, tile.input, 1);
     values += count;
     offsets += count;
     const Vector start = splat(epilogue.bias != nullptr && tile.first ? epilogue.bias[row] : 0.0f);

@@ -28,7 +28,7 @@ void sparse_vectors(const SparseTile& tile, std::size_t at) {
     } else {
       SCTOOL_UNROLL for (int t = 0; t < T; ++t) sum[t] = load(out + t * kWidth);
     }
-    add_entries<T, 1, Unit>(sum, values, offsets, count, input, tile.unit);
+    add_entries<T, Unit>(sum, values, offsets, count, input, tile.unit);
     values += count;
     offsets += count;
     if (tile.last) {
