@@ -52,6 +52,11 @@ def fma_peak(isa: str | None = None) -> float:
     return float(load_library().sctool_sparse_fma_peak(isa.encode() if isa else None))
 
 
+def read_bandwidth(size_bytes: int, isa: str | None = None) -> float:
+    """The most bytes in a nanosecond that one thread reads of `size_bytes`, over and over: a cache's, or the memory's."""
+    return float(load_library().sctool_sparse_read_bandwidth(isa.encode() if isa else None, size_bytes))
+
+
 def register_backend(bindings: str) -> None:
     """Give ExecuTorch's runtime, the extension module in the file `bindings`, the backend "SctoolSparse"; once a process.
 
@@ -92,7 +97,6 @@ class PayloadSession:
             raise ArtifactError(f"The sparse runtime cannot load the program: {reason}.", hint="Export the run again.")
         self.isa = str(self._library.sctool_sparse_isa(self._session).decode())
         self.max_batch = int(self._library.sctool_sparse_max_batch(self._session))
-        self.weight_bytes = int(self._library.sctool_sparse_weight_bytes(self._session))
         self._sizes = [
             [int(floats(self._session, i)) for i in range(count(self._session))]
             for count, floats in (
@@ -100,6 +104,16 @@ class PayloadSession:
                 (self._library.sctool_sparse_outputs, self._library.sctool_sparse_output_floats),
             )
         ]
+
+    @property
+    def input_floats(self) -> list[int]:
+        """Floats of one record of each input."""
+        return self._sizes[0]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights as they lie in memory now: a batch's first call may add a layout of its own."""
+        return int(self._library.sctool_sparse_weight_bytes(self._session))
 
     def run(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Inputs [B, ...] in the payload's order -> outputs [B, elements]. ArtifactError where they do not fit."""
@@ -146,6 +160,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "sctool_sparse_weight_bytes": ([pointer], ctypes.c_uint64),
         "sctool_sparse_time_steps": ([pointer, pointer, ctypes.c_uint32], ctypes.c_uint32),
         "sctool_sparse_fma_peak": ([text], ctypes.c_double),
+        "sctool_sparse_read_bandwidth": ([text, ctypes.c_uint64], ctypes.c_double),
         "sctool_sparse_isa": ([pointer], text),
         "sctool_sparse_find_isa": ([text], text),
     }

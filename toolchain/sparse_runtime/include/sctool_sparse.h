@@ -41,6 +41,8 @@ SCTOOL_EXPORT uint64_t sctool_sparse_weight_bytes(const sctool_session* session)
 SCTOOL_EXPORT uint32_t sctool_sparse_time_steps(sctool_session* session, int64_t* ns, uint32_t count);
 /* The most multiply-accumulates a nanosecond that this thread does from registers, the best of many short runs. */
 SCTOOL_EXPORT double sctool_sparse_fma_peak(const char* isa);
+/* The most bytes a nanosecond that this thread reads of as many bytes, over and over. 0 without that memory. */
+SCTOOL_EXPORT double sctool_sparse_read_bandwidth(const char* isa, uint64_t bytes);
 /* The instruction set that runs it. */
 SCTOOL_EXPORT const char* sctool_sparse_isa(const sctool_session* session);
 /* The fastest instruction set of this processor, or, with a name, that name where it runs here, else null. */

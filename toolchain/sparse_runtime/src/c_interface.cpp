@@ -1,6 +1,9 @@
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <new>
+#include <vector>
 
 #include "payload.h"
 #include "sctool_sparse.h"
@@ -98,6 +101,27 @@ double sctool_sparse_fma_peak(const char* isa) {
   }
   (void)kept;
   return best;
+}
+
+double sctool_sparse_read_bandwidth(const char* isa, uint64_t bytes) {
+  const sctool::Kernels* kernels = sctool::find_kernels(isa);
+  if (kernels == nullptr || bytes < sizeof(float)) return 0.0;
+  using Clock = std::chrono::steady_clock;
+  try {
+    const std::vector<float> floats(bytes / sizeof(float), 1.0f);
+    const std::size_t repeats = std::max<std::size_t>(1, (std::size_t{1} << 22) / bytes);
+    double best = 0.0;
+    volatile float kept = 0.0f;
+    for (int run = 0; run < 30; ++run) {
+      const Clock::time_point begin = Clock::now();
+      for (std::size_t r = 0; r < repeats; ++r) kept = kept + kernels->sum(floats.data(), floats.size());
+      const double ns = std::chrono::duration<double, std::nano>(Clock::now() - begin).count();
+      if (ns > 0.0) best = std::max(best, static_cast<double>(repeats * floats.size() * sizeof(float)) / ns);
+    }
+    return best;
+  } catch (const std::bad_alloc&) {
+    return 0.0;
+  }
 }
 
 const char* sctool_sparse_isa(const sctool_session* session) { return session->session.kernels().name; }

@@ -19,10 +19,15 @@ void activate(const float* in, float* out, std::size_t count, Activation activat
 }
 
 float sum(const float* in, std::size_t count) {
-  Vector partial = {};
+  constexpr int kChains = 8;
+  Vector partial[kChains] = {};
   std::size_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) partial += load(in + i);
-  float result = total(partial);
+  for (; i + kChains * kWidth <= count; i += kChains * kWidth) {
+    SCTOOL_UNROLL for (int c = 0; c < kChains; ++c) partial[c] += load(in + i + c * kWidth);
+  }
+  for (; i + kWidth <= count; i += kWidth) partial[0] += load(in + i);
+  SCTOOL_UNROLL for (int c = 1; c < kChains; ++c) partial[0] += partial[c];
+  float result = total(partial[0]);
   for (; i < count; ++i) result += in[i];
   return result;
 }
