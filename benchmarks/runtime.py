@@ -50,7 +50,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 RESULTS = Path(__file__).resolve().parent / "results"
-RUNS, MAX_BATCH = 30, 64
+RUNS, CALLS, MAX_BATCH = 30, 20, 64
 Call = Callable[[], object]
 
 
@@ -181,7 +181,7 @@ def measure(
             "onnxruntime": lambda: session.run(None, feed),
             "xnnpack": lambda: theirs.forward((x,)),
         },
-        20 if case.model == "mlp" else 4,
+        CALLS,
     )
     positions = count_positions(model, shape)
     nonzero = {name: int(parameter.count_nonzero()) for name, parameter in model.named_parameters()}

@@ -85,12 +85,14 @@ def register_backend(bindings: str) -> None:
 class PayloadSession:
     """A loaded payload without ExecuTorch around it: one input, one output, or several of each."""
 
-    def __init__(self, payload: bytes, *, isa: str | None = None, library: ctypes.CDLL | None = None) -> None:
-        """ArtifactError where the payload is damaged or the processor lacks `isa`."""
+    def __init__(
+        self, payload: bytes, *, isa: str | None = None, threads: int = 1, library: ctypes.CDLL | None = None
+    ) -> None:
+        """`threads`, 1 to 64, counts the caller's. ArtifactError where the payload is damaged or `isa` is not here."""
         self._library = library or load_library()
         self._error = ctypes.create_string_buffer(_ERROR_BYTES)
-        self._session = self._library.sctool_sparse_load(
-            payload, len(payload), isa.encode() if isa else None, self._error, _ERROR_BYTES
+        self._session = self._library.sctool_sparse_load_threaded(
+            payload, len(payload), isa.encode() if isa else None, threads, self._error, _ERROR_BYTES
         )
         if not self._session:
             reason = self._error.value.decode(errors="replace")
@@ -149,7 +151,7 @@ def _pointers(arrays: Sequence[NDArray[np.float32]]) -> ctypes.Array[ctypes.c_vo
 def _declare(library: ctypes.CDLL) -> None:
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     signatures: dict[str, tuple[list[object], object]] = {
-        "sctool_sparse_load": ([ctypes.c_char_p, size, text, text, size], pointer),
+        "sctool_sparse_load_threaded": ([ctypes.c_char_p, size, text, ctypes.c_uint32, text, size], pointer),
         "sctool_sparse_free": ([pointer], None),
         "sctool_sparse_run": ([pointer, ctypes.c_uint32, pointer, pointer, text, size], ctypes.c_int),
         "sctool_sparse_inputs": ([pointer], ctypes.c_uint32),

@@ -22,6 +22,11 @@ typedef struct sctool_session sctool_session;
  * fastest here. Null on failure, with the reason in error[0 .. error_size). */
 SCTOOL_EXPORT sctool_session* sctool_sparse_load(const void* payload, size_t size, const char* isa, char* error,
                                                  size_t error_size);
+/* The same with as many threads as `threads`, 1 to SCTOOL_MOST_THREADS, the caller's among them. They wait, asleep, until
+ * sctool_sparse_run; outputs differ by rounding alone. */
+#define SCTOOL_MOST_THREADS 64
+SCTOOL_EXPORT sctool_session* sctool_sparse_load_threaded(const void* payload, size_t size, const char* isa,
+                                                          uint32_t threads, char* error, size_t error_size);
 SCTOOL_EXPORT void sctool_sparse_free(sctool_session* session);
 
 /* Inputs and outputs are dense float32 [batch, ...], in the payload's order. 0, or 1 with the reason in error. */

@@ -2,7 +2,7 @@
 // JSON line.
 //
 //   sctool_runner --payload FILE [--input FILE] [--output FILE] [--batch N] [--iterations N] [--warm-up N] [--isa NAME]
-//                 [--cpu N] [--steps yes]
+//                 [--cpu N] [--threads N] [--steps yes]
 //
 // Inputs and outputs are raw little-endian float32, all records of the first input, then of the next. Without --input the
 // records are zeros. Exit 0; 1 for what cannot be loaded or run, 2 for wrong usage.
@@ -26,7 +26,7 @@ namespace {
 struct Options {
   std::string payload, input, output, isa;
   bool steps = false;
-  long batch = 1, iterations = 1, warm_up = 0, cpu = -1;
+  long batch = 1, iterations = 1, warm_up = 0, cpu = -1, threads = 1;
 };
 
 [[noreturn]] void fail(int code, const std::string& what) {
@@ -57,6 +57,7 @@ Options parse(int count, char** words) {
     else if (name == "--batch") options.batch = number("--batch", value, 1, 1 << 20);
     else if (name == "--iterations") options.iterations = number("--iterations", value, 1, 10000000);
     else if (name == "--warm-up") options.warm_up = number("--warm-up", value, 0, 10000000);
+    else if (name == "--threads") options.threads = number("--threads", value, 1, SCTOOL_MOST_THREADS);
     else if (name == "--cpu") options.cpu = number("--cpu", value, 0, 1023);
     else fail(2, "unknown option " + name);
   }
@@ -118,8 +119,9 @@ int main(int count, char** words) {
   const std::vector<std::uint8_t> payload = read_file(options.payload);
   char error[256] = "";
   const std::int64_t begin = now_ns();
-  sctool_session* session = sctool_sparse_load(payload.data(), payload.size(),
-                                               options.isa.empty() ? nullptr : options.isa.c_str(), error, sizeof error);
+  sctool_session* session = sctool_sparse_load_threaded(
+      payload.data(), payload.size(), options.isa.empty() ? nullptr : options.isa.c_str(),
+      static_cast<std::uint32_t>(options.threads), error, sizeof error);
   const std::int64_t load_ns = now_ns() - begin;
   if (session == nullptr) fail(1, options.payload + ": " + error);
   const auto batch = static_cast<std::uint32_t>(options.batch);
@@ -172,10 +174,10 @@ int main(int count, char** words) {
   }
   const std::string peak = status_field("VmHWM:"), affinity = status_field("Cpus_allowed_list:");
   const std::string switches = status_field("nonvoluntary_ctxt_switches:");
-  std::printf("{\"schema\": 1, \"isa\": \"%s\", \"payload_bytes\": %zu, \"weight_bytes\": %llu, \"batch\": %u, "
+  std::printf("{\"schema\": 1, \"isa\": \"%s\", \"payload_bytes\": %zu, \"weight_bytes\": %llu, \"batch\": %u, \"threads\": %ld, "
               "\"warm_up\": %ld, \"load_ns\": %lld, ",
               sctool_sparse_isa(session), payload.size(),
-              static_cast<unsigned long long>(sctool_sparse_weight_bytes(session)), batch, options.warm_up,
+              static_cast<unsigned long long>(sctool_sparse_weight_bytes(session)), batch, options.threads, options.warm_up,
               static_cast<long long>(load_ns));
   std::printf("\"vm_hwm_kib\": %s, \"affinity\": \"%s\", \"involuntary_switches\": %s, \"samples_ns\": [",
               peak.empty() ? "null" : std::to_string(std::atol(peak.c_str())).c_str(),

@@ -26,13 +26,22 @@ void say(char* error, std::size_t size, const char* what) {
 extern "C" {
 
 sctool_session* sctool_sparse_load(const void* payload, size_t size, const char* isa, char* error, size_t error_size) {
+  return sctool_sparse_load_threaded(payload, size, isa, 1, error, error_size);
+}
+
+sctool_session* sctool_sparse_load_threaded(const void* payload, size_t size, const char* isa, uint32_t threads, char* error,
+                                            size_t error_size) {
   const sctool::Kernels* kernels = sctool::find_kernels(isa);
   if (kernels == nullptr) {
     say(error, error_size, "this processor or build has no such instruction set");
     return nullptr;
   }
+  if (threads < 1 || threads > SCTOOL_MOST_THREADS) {
+    say(error, error_size, "threads go from 1 to 64");
+    return nullptr;
+  }
   try {
-    return new sctool_session{sctool::Session(sctool::read_payload(payload, size), *kernels)};
+    return new sctool_session{sctool::Session(sctool::read_payload(payload, size), *kernels, threads)};
   } catch (const std::exception& problem) {
     say(error, error_size, problem.what());
     return nullptr;

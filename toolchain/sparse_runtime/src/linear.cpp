@@ -36,7 +36,7 @@ class SparseLinear : public Step {
       pass_of[column] = static_cast<std::uint32_t>(std::uint64_t{column} * passes / columns_);
       offset_of[column] = static_cast<std::uint16_t>(column);
     }
-    many_ = SparsePasses(rows_, passes, pass_of, offset_of, [&](const auto& entry_at) { single_->for_each(entry_at); });
+    many_ = SparsePasses(0, rows_, passes, pass_of, offset_of, [&](const auto& entry_at) { single_->for_each(entry_at); });
   }
 
   void run_columns(const Workspace& workspace, std::size_t stride, std::size_t columns) const override {

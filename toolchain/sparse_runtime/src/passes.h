@@ -1,4 +1,4 @@
-// A sparse matrix cut into passes over all its rows, as SparseTile walks them.
+// A sparse matrix, or a range of its rows, cut into passes over all of them, as SparseTile walks them.
 #pragma once
 
 #include <algorithm>
@@ -19,11 +19,14 @@ class SparsePasses {
   // `for_each(entry_at)` calls entry_at(row, column, value) for every entry, in the same order each time. Within a pass, rows
   // of as many entries follow each other. A row has at most 65,535 entries in a pass.
   template <typename ForEach>
-  SparsePasses(std::uint32_t rows, std::size_t passes, const std::vector<std::uint32_t>& pass_of,
+  SparsePasses(std::uint32_t first_row, std::uint32_t end_row, std::size_t passes, const std::vector<std::uint32_t>& pass_of,
                const std::vector<std::uint16_t>& offset_of, ForEach for_each)
-      : rows_(rows), passes_(passes) {
+      : rows_(end_row - first_row), passes_(passes) {
+    const std::size_t rows = rows_;
     std::vector<std::uint16_t> found(rows * passes, 0);  // [pass][row]
-    for_each([&](std::uint32_t row, std::uint32_t column, float) { ++found[std::size_t{pass_of[column]} * rows + row]; });
+    for_each([&](std::uint32_t row, std::uint32_t column, float) {
+      if (row >= first_row && row < end_row) ++found[std::size_t{pass_of[column]} * rows + row - first_row];
+    });
     std::vector<std::size_t> next(found.size());
     std::vector<std::uint16_t> sorted(rows);
     std::size_t total = 0;
@@ -33,7 +36,7 @@ class SparsePasses {
       std::stable_sort(sorted.begin(), sorted.end(), [&](auto x, auto y) { return of_pass[x] > of_pass[y]; });
       begins_.push_back(total);
       for (const std::uint16_t row : sorted) {
-        order_.push_back(row);
+        order_.push_back(static_cast<std::uint16_t>(first_row + row));
         counts_.push_back(of_pass[row]);
         next[pass * rows + row] = total;
         total += of_pass[row];
@@ -42,7 +45,8 @@ class SparsePasses {
     values_.resize(total);
     offsets_.resize(total);
     for_each([&](std::uint32_t row, std::uint32_t column, float value) {
-      const std::size_t to = next[std::size_t{pass_of[column]} * rows + row]++;
+      if (row < first_row || row >= end_row) return;
+      const std::size_t to = next[std::size_t{pass_of[column]} * rows + row - first_row]++;
       values_[to] = value;
       offsets_[to] = offset_of[column];
     });

@@ -16,10 +16,13 @@ namespace sctool {
 namespace {
 
 constexpr Kernels kTable = {
-    SCTOOL_NAME,    kWidth,        kAccumulators, kShiftedAccumulators, sparse_tile,       shifted_tile,    dense_tile,
-    depthwise_tile, pack_planes,   pack_taps,     split_phases,         depthwise_shifted, depthwise_three, transpose,
-    copy,           sliced_rows,   kWindowedRows, kAllFinite,           dense_rows,        add,             activate,
-    sum,            spin,
+    SCTOOL_NAME, kWidth, kAccumulators, kShiftedAccumulators,
+    sparse_tile, shifted_tile, dense_tile, depthwise_tile,
+    pack_planes, pack_taps, split_phases,
+    depthwise_shifted, depthwise_three, depthwise_three_halved,
+    transpose, copy,
+    sliced_rows, kWindowedRows, kAllFinite, dense_rows,
+    add, activate, sum, spin,
 };
 
 }  // namespace

@@ -86,5 +86,34 @@ void depthwise_three(const DepthwiseThree& call) {
   }
 }
 
+// The same with stride 2: of three input rows the pixels left of, at and right of every second column.
+void depthwise_three_halved(const DepthwiseThree& call) {
+  const std::int32_t width = (call.width + 1) / 2, height = (call.height + 1) / 2;
+  const Vector ones = reinterpret_cast<Vector>(Lanes{} - 1);
+  Vector weights[9];
+  SCTOOL_UNROLL for (int t = 0; t < 9; ++t) weights[t] = splat(call.weights[t]);
+  const Vector bias = splat(call.bias);
+  for (std::int32_t begin = 0; begin < width; begin += kWidth) {
+    const std::int32_t x = begin + kWidth <= width || width < kWidth ? begin : width - kWidth;
+    const Lanes left = reinterpret_cast<Lanes>(keep(ones, x, 1, call.width / 2 + 1));
+    const Lanes here = reinterpret_cast<Lanes>(keep(ones, x, 0, width));
+    const Lanes right = reinterpret_cast<Lanes>(keep(ones, x, 0, call.width / 2));
+    for (std::int32_t y = 0; y < height; ++y) {
+      Vector sum[2] = {bias, {}};
+      SCTOOL_UNROLL for (int r = 0; r < 3; ++r) {
+        const std::int32_t row = 2 * y - 1 + r;
+        if (row < 0 || row >= call.height) continue;
+        const float* from = call.channel + static_cast<std::ptrdiff_t>(row) * call.width + 2 * x;
+        sum[0] += weights[3 * r] * reinterpret_cast<Vector>(reinterpret_cast<Lanes>(even_floats(from - 1)) & left);
+        sum[1] += weights[3 * r + 1] * reinterpret_cast<Vector>(reinterpret_cast<Lanes>(even_floats(from)) & here);
+        sum[0] += weights[3 * r + 2] * reinterpret_cast<Vector>(reinterpret_cast<Lanes>(even_floats(from + 1)) & right);
+      }
+      Vector result[1] = {sum[0] + sum[1]};
+      const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(y) * width + x;
+      finish<1>(result, call.output + at, call.residual != nullptr ? call.residual + at : nullptr, call.activation);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sctool

@@ -51,6 +51,9 @@ SCTOOL_INLINE void finish(Vector (&sum)[T], float* out, const float* residual, A
     case Activation::kRelu:
       SCTOOL_UNROLL for (int t = 0; t < T; ++t) store(out + t * kWidth, apply(Activation::kRelu, sum[t]));
       break;
+    case Activation::kRelu6:
+      SCTOOL_UNROLL for (int t = 0; t < T; ++t) store(out + t * kWidth, apply(Activation::kRelu6, sum[t]));
+      break;
     default:
       SCTOOL_UNROLL for (int t = 0; t < T; ++t) store(out + t * kWidth, apply(activation, sum[t]));
   }

@@ -126,8 +126,8 @@ struct DepthwiseShifted {
   Activation activation;
 };
 
-// One 3 x 3 filter over one channel [height][width], stride 1, one pixel of padding: the case that mobile networks are
-// made of. Where a row is no whole number of vectors, writes up to a vector beyond the output's end.
+// One 3 x 3 filter over one channel [height][width], stride 1 or (halved) 2, one pixel of padding: the cases that mobile
+// networks are made of. Where a row is no whole number of vectors, writes up to a vector beyond the output's end.
 struct DepthwiseThree {
   const float* weights;  // [9]
   const float* channel;
@@ -192,6 +192,7 @@ struct Kernels {
   void (*split_phases)(const SplitPhases&);
   void (*depthwise_shifted)(const DepthwiseShifted&);
   void (*depthwise_three)(const DepthwiseThree&);
+  void (*depthwise_three_halved)(const DepthwiseThree&);
   void (*transpose)(const float* from, std::size_t rows, std::size_t columns, std::size_t from_stride, float* to,
                     std::size_t to_stride);
   void (*copy)(const float* from, float* to, std::size_t vectors);
