@@ -114,8 +114,12 @@ WindowedLayout::WindowedLayout(const Matrix& matrix, const Kernels& kernels)
     std::uint8_t* picks = picks_.data() + block.slot + first % of_block;
     deal(windows[first / of_block], rows,
          [&](std::size_t step, std::uint32_t r, std::uint32_t pick, float value, bool taken) {
-           values[step * of_step + r] = taken ? value : 0.0f;
-           picks[step * of_step + r] = static_cast<std::uint8_t>(taken ? pick : kAbsent);
+           // Arithmetic, not a choice: a compiler makes a jump of that.
+           std::uint32_t bits;
+           std::memcpy(&bits, &value, sizeof bits);
+           bits &= 0u - static_cast<std::uint32_t>(taken);
+           std::memcpy(values + step * of_step + r, &bits, sizeof bits);
+           picks[step * of_step + r] = static_cast<std::uint8_t>(kAbsent + (pick - kAbsent) * static_cast<std::uint32_t>(taken));
          },
          [&](std::uint32_t r, std::uint32_t entry) {
            late_rows_.push_back(static_cast<std::uint16_t>(first + r));
