@@ -4,16 +4,21 @@
     python benchmarks/runtime.py mlp         # the rows whose name begins so; the others stay as they are
 
 One process, one thread. Of each row ONNX Runtime, XNNPACK and the sparse .pte take turns, called from Python as a user
-calls them, RUNS times; figures are medians, the speed-up is against the faster of the two dense ones. Weights are He's at
-the masks' fan-in, dense weights are the same model's before masking: run time does not depend on what a model learnt.
+calls them, RUNS times; figures are medians, the speed-up is against the faster of the two dense ones. A turn is several
+calls in a row. The first finds the caches full of what the others left there, and is a figure of its own (`first_us`,
+`first_speed_up`); the others are what a user who calls one model again and again gets (`sparse_us`, `speed_up`). Weights are
+He's at the masks' fan-in, dense weights are the same model's before masking: run time does not depend on what was learnt.
 
 "ideal" is the time of the multiply-accumulates of the non-zeros at the measured peak of this processor's multiply-adds;
-`of_peak` what share of it the row reaches. results/runtime_layers.csv has each layer, results/runtime.svg the roofline.
+`of_peak` what share of it the row reaches. `resident` is the weights' bytes in memory over 4 for each value and 2 for each
+index of a non-zero. Rows of a batch hold two layouts, that of one record too, once both were called.
+results/runtime_layers.csv has each layer, results/runtime.svg the roofline.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 import sys
 import time
@@ -35,7 +40,7 @@ from sctool.models.resnet import ResNet18
 from sctool.models.tabular import Mlp
 from sctool.native.build import build_library
 from sctool.native.costs import load_costs
-from sctool.native.library import PayloadSession, fma_peak, host_isa, register_backend
+from sctool.native.library import PayloadSession, fma_peak, host_isa, read_bandwidth, register_backend
 from sctool.quiet import silence, silence_native
 from sctool.sparsity.cost import count_positions, measured_costs
 from sctool.sparsity.density import DISTRIBUTIONS
@@ -45,7 +50,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 RESULTS = Path(__file__).resolve().parent / "results"
-RUNS, MAX_BATCH = 30, 64
+RUNS, CALLS, MAX_BATCH = 30, 20, 64
 Call = Callable[[], object]
 
 
@@ -118,8 +123,9 @@ def load_seconds(load: Call) -> float:
     return statistics.median(times)
 
 
-def interleave(calls: dict[str, Call], inner: int) -> dict[str, float]:
-    """Name -> seconds of one call: the median of RUNS, each the mean of `inner` calls in a row."""
+def interleave(calls: dict[str, Call], inner: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Name -> seconds of a turn's first call, and of one of the `inner` calls after it: medians of RUNS turns."""
+    firsts: dict[str, list[float]] = {name: [] for name in calls}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         for _ in range(3):
@@ -127,10 +133,17 @@ def interleave(calls: dict[str, Call], inner: int) -> dict[str, float]:
     for _ in range(RUNS):
         for name, call in calls.items():
             began = time.perf_counter()
+            call()
+            second = time.perf_counter()
             for _ in range(inner):
                 call()
-            times[name].append((time.perf_counter() - began) / inner)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
+            times[name].append((time.perf_counter() - second) / inner)
+            firsts[name].append(second - began)
+    return medians_of(firsts), medians_of(times)
+
+
+def medians_of(found: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def measure(
@@ -162,35 +175,46 @@ def measure(
     feed = {"input": x.numpy()}
     expected = model(x).detach()
     error = float((ours.forward((x,))[0] - expected).abs().max() / expected.abs().max())
-    seconds = interleave(
+    firsts, seconds = interleave(
         {
             "sparse": lambda: ours.forward((x,)),
             "onnxruntime": lambda: session.run(None, feed),
             "xnnpack": lambda: theirs.forward((x,)),
         },
-        20 if case.model == "mlp" else 1,
+        CALLS,
     )
     positions = count_positions(model, shape)
     nonzero = {name: int(parameter.count_nonzero()) for name, parameter in model.named_parameters()}
     macs = sum(nonzero[name] * count for name, count in positions.items())
     all_macs = sum(dict(model.named_parameters())[name].numel() * count for name, count in positions.items())
-    best = min(seconds["onnxruntime"], seconds["xnnpack"])
-    weights = sum(PayloadSession(payload).weight_bytes for payload in sparse.payloads)
+    best, first = (min(found["onnxruntime"], found["xnnpack"]) for found in (seconds, firsts))
+    weights = sum(resident_bytes(payload, case) for payload in sparse.payloads)
     ways = [choice.backend for choice in sparse.choices]
-    stored = sum(choice.nnz for choice in sparse.choices if choice.backend != "xnnpack")
+    stored = sum(6 * choice.nnz for choice in sparse.choices if choice.backend == "sparse")
+    stored += sum(4 * math.prod(choice.shape) for choice in sparse.choices if choice.backend == "dense")
     row = {
         "model": case.model, "distribution": case.distribution, "density": case.density, "batch": case.batch,
         "sparse_us": round(1e6 * seconds["sparse"], 1), "onnxruntime_us": round(1e6 * seconds["onnxruntime"], 1),
         "xnnpack_us": round(1e6 * seconds["xnnpack"], 1), "speed_up": round(best / seconds["sparse"], 2),
         "goal": case.goal, "met": "yes" if best / seconds["sparse"] >= case.goal else "no",
+        "first_us": round(1e6 * firsts["sparse"], 1), "first_speed_up": round(first / firsts["sparse"], 2),
         "mac_share": round(macs / all_macs, 4), "ideal_us": round(macs * case.batch / peak / 1000, 1),
         "of_peak": round(macs * case.batch / peak / 1e9 / seconds["sparse"], 3), "peak_gmacs": round(peak, 1),
         "isa": host_isa(), "layers_sparse": ways.count("sparse"), "layers_dense": ways.count("dense"),
         "layers_xnnpack": ways.count("xnnpack"), "pte_bytes": len(sparse.content), "dense_pte_bytes": len(pte),
         "load_ms": round(1000 * loads[0], 2), "xnnpack_load_ms": round(1000 * loads[1], 2),
-        "weight_bytes": weights, "bytes_per_nonzero": round(weights / max(stored, 1), 2), "error": f"{error:.1e}",
+        "load_ratio": round(loads[0] / loads[1], 2), "weight_bytes": weights, "resident": round(weights / max(stored, 1), 2),
+        "error": f"{error:.1e}",
     }  # fmt: skip
     return row, measure_layers(case, sparse, macs)
+
+
+def resident_bytes(payload: bytes, case: Case) -> int:
+    """The weights' bytes after a call of the case's batch, in programs of one payload; else after loading."""
+    session = PayloadSession(payload)
+    if session.input_floats == [math.prod(MODELS[case.model][1])]:
+        session.run([np.zeros((case.batch, *MODELS[case.model][1]), np.float32)])
+    return session.weight_bytes
 
 
 def measure_layers(case: Case, program: SparseProgram, macs: int) -> list[dict[str, Any]]:
@@ -229,22 +253,39 @@ def case_name(row: dict[str, Any]) -> str:
 
 
 def draw_roofline(rows: list[dict[str, Any]], path: Path) -> None:
-    """Multiply-accumulates a nanosecond over multiply-accumulates a byte of weights, under the peak."""
-    figure, axis = plt.subplots(figsize=(7, 4.2))
+    """Multiply-accumulates a nanosecond over multiply-accumulates a byte of weights, under the peak of the arithmetic and
+    under what one thread reads in a nanosecond from caches and memory."""
+    figure, axis = plt.subplots(figsize=(7, 4.6))
     peak = float(rows[0]["peak_gmacs"])
+    points = []
     for row in rows:
         macs = float(row["ideal_us"]) * 1000 * float(row["peak_gmacs"])
-        intensity = macs / max(float(row["weight_bytes"]), 1.0)
-        axis.scatter(intensity, macs / float(row["sparse_us"]) / 1000, s=22, color="#1f5fa8")
+        points.append((macs / max(float(row["weight_bytes"]), 1.0), macs / float(row["sparse_us"]) / 1000))
         label = f"{row['model']} {row['distribution']} {row['density']}, batch {row['batch']}"
-        axis.annotate(label, (intensity, macs / float(row["sparse_us"]) / 1000), fontsize=6, xytext=(3, 3),
-                      textcoords="offset points")  # fmt: skip
-    axis.axhline(peak, color="#a33", linewidth=1)
-    axis.annotate(f"peak {peak:.0f}", (axis.get_xlim()[0], peak), fontsize=7, va="bottom")
+        axis.scatter(*points[-1], s=22, color="#1f5fa8")
+        axis.annotate(label, points[-1], fontsize=6, xytext=(3, 3), textcoords="offset points")
+    ends = np.array([min(x for x, _ in points) / 2, max(x for x, _ in points) * 4])
+    for label, gb in read_roofs().items():
+        axis.plot(ends, np.minimum(gb * ends, peak), linewidth=1, label=f"weights from {label}: {gb:.0f} GB/s")
+    axis.axhline(peak, color="#a33", linewidth=1, label=f"multiply-adds: {peak:.0f} a nanosecond")
     axis.set(xscale="log", yscale="log", xlabel="multiply-accumulates a byte of resident weights",
-             ylabel="multiply-accumulates a nanosecond")  # fmt: skip
+             ylabel="multiply-accumulates a nanosecond", xlim=tuple(ends))  # fmt: skip
+    axis.legend(fontsize=6, loc="lower right")
     figure.tight_layout()
     figure.savefig(path)
+
+
+def read_roofs() -> dict[str, float]:
+    """Where weights may lie -> bytes a nanosecond; measured once, kept in results/runtime_roofs.csv."""
+    path = RESULTS / "runtime_roofs.csv"
+    if not path.is_file():
+        write_rows(path, [
+            {"bytes": size, "gb_per_s": round(read_bandwidth(size), 1)}
+            for size in (1 << 14, 1 << 19, 1 << 23, 1 << 28)
+        ])  # fmt: skip
+    with path.open(newline="") as file:
+        found = [(int(row["bytes"]), float(row["gb_per_s"])) for row in csv.DictReader(file)]
+    return {f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB": gb for size, gb in found}
 
 
 def chosen_cases(prefixes: list[str]) -> Iterator[Case]:

@@ -31,11 +31,14 @@ int main(int, char** words) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       char error[100];
-      sctool_session* session = sctool_sparse_load(bytes.data(), bytes.size(), nullptr, error, sizeof error);
-      std::vector<float> x(sctool_sparse_input_floats(session, 0), 1.0f), y(sctool_sparse_output_floats(session, 0));
+      sctool_session* session =
+          sctool_sparse_load_threaded(bytes.data(), bytes.size(), nullptr, 1 + t % 3, error, sizeof error);
+      std::vector<float> x(5 * sctool_sparse_input_floats(session, 0), 1.0f), y(5 * sctool_sparse_output_floats(session, 0));
       const float* in[] = {x.data()};
       float* out[] = {y.data()};
-      for (int i = 0; i < 50; ++i) if (sctool_sparse_run(session, 1, in, out, error, sizeof error)) std::abort();
+      for (int i = 0; i < 50; ++i) {
+        if (sctool_sparse_run(session, i % 10 ? 1 : 5, in, out, error, sizeof error)) std::abort();
+      }
       sctool_sparse_free(session);
     });
   }
@@ -52,6 +55,7 @@ def cases() -> dict[str, Graph]:
             rng, 20, 30, 8, 8, three, density=0.1, storage=Storage.SPARSE, activation=Activation.RELU
         ),
         "wide": convolution(rng, 5, 30, 13, 17, three, density=0.1, storage=Storage.SPARSE),
+        "tall": convolution(rng, 8, 12, 32, 16, three, density=0.4, storage=Storage.SPARSE),
         "halved": convolution(rng, 9, 7, 12, 12, Window(3, 3, 2, 1, 1, 1, 1), density=0.3, storage=Storage.SPARSE),
         "pointwise": convolution(rng, 40, 30, 6, 6, Window(1, 1), density=0.2, storage=Storage.SPARSE),
         "dense": convolution(rng, 6, 21, 4, 4, three),
@@ -111,17 +115,18 @@ def test_address_and_undefined_behaviour_sanitizers(builder: Builder, tmp_path: 
     hold_against_oracle([str(folder / "sctool_runner")], tmp_path)
 
 
-def test_thread_sanitizer_finds_no_race_between_sessions(builder: Builder, tmp_path: Path) -> None:
+def test_thread_sanitizer_finds_no_race_within_sessions_and_between_them(builder: Builder, tmp_path: Path) -> None:
     folder = builder("tsan", "-DSCTOOL_SANITIZE=thread", "-DSCTOOL_RUNNER=OFF")
     (tmp_path / "threads.cpp").write_text(THREADS)
-    (tmp_path / "p.scsp").write_bytes(write_payload(cases()["sparse"]))
     compiled = subprocess.run(
         ["c++", "-std=c++17", "-fsanitize=thread", "-I", SOURCES / "include", tmp_path / "threads.cpp",
          folder / "libsctool_core.a", "-pthread", "-o", tmp_path / "threads"], capture_output=True, text=True,
     )  # fmt: skip
     assert compiled.returncode == 0, compiled.stderr[-2000:]
-    done = subprocess.run([tmp_path / "threads", tmp_path / "p.scsp"], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("sparse", "tall", "mlp"):
+        (tmp_path / "p.scsp").write_bytes(write_payload(cases()[name]))
+        done = subprocess.run([tmp_path / "threads", tmp_path / "p.scsp"], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_the_fuzzer_finds_nothing_in_its_seeds_and_a_few_seconds(builder: Builder, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_groups(isa: str, library: ctypes.CDLL, seed: int, groups: int, each: tu
 
 @quick
 @given(
-    seed=st.integers(0, 10**6), widths=st.lists(st.integers(1, 130), min_size=2, max_size=4),
+    seed=st.integers(0, 10**6), widths=st.lists(st.integers(1, 400), min_size=2, max_size=4),
     batch=st.sampled_from([1, 2, 3, 4, 5, 17, 63, 64, 65, 130]), density=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
     storage=st.sampled_from(Storage),
 )  # fmt: skip
@@ -119,6 +119,58 @@ def test_linear_layers(
     """One record by sliced rows, a few and many by columns."""
     rng = np.random.default_rng(seed)
     check(mlp(rng, widths, density, storage), [draw(rng, (batch, widths[0]))], isa, library)
+
+
+def linear(weights: Array) -> Graph:
+    """A graph of one sparse layer without bias."""
+    graph = Graph(8)
+    graph.inputs, graph.outputs = [graph.add_value((weights.shape[1],))], [graph.add_value((len(weights),))]
+    graph.operators = [Operator(Kind.LINEAR, (0,), 1, weights=weights, storage=Storage.SPARSE)]
+    return graph
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_rows_of_very_different_lengths(isa: str, library: ctypes.CDLL, batch: int) -> None:
+    """Full rows, empty ones, and rows whose entries all lie together."""
+    rng = np.random.default_rng(0)
+    weights = draw(rng, (150, 300), 0.03)
+    weights[17], weights[18:40], weights[60] = draw(rng, (300,)), 0, 0
+    weights[60, 200:260], weights[61:70, :9] = 1, 1
+    check(linear(weights), [draw(rng, (batch, 300))], isa, library)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_linear_layers_keep_what_is_not_finite_to_its_outputs(
+    isa: str, library: ctypes.CDLL, value: float, batch: int
+) -> None:
+    rng = np.random.default_rng(1)
+    weights = draw(rng, (70, 100), 0.1)
+    x = draw(rng, (batch, 100))
+    clean = answer(linear(weights), [x])[0]
+    x[:, 33] = value
+    reached = weights[:, 33] != 0
+    found = PayloadSession(write_payload(linear(weights)), isa=isa, library=library).run([x])[0]
+    assert reached.any() and relative_error(found[:, ~reached], clean[:, ~reached]) <= LIMIT
+    assert not np.isfinite(found[:, reached]).any()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_nothing_but_rounding(isa: str, library: ctypes.CDLL, threads: int) -> None:
+    """Tiles, ranges of output channels, records and columns of records are shared out."""
+    rng = np.random.default_rng(4)
+    three = Window(3, 3, 1, 1, 1, 1, 1)
+    graphs = [
+        convolution(rng, 12, 30, side, side, three, density=0.3, storage=storage, residual=True)
+        for side in (4, 32) for storage in (Storage.SPARSE, Storage.DENSE)
+    ] + [mlp(rng, [90, 70, 20], 0.2, Storage.SPARSE)]  # fmt: skip
+    for graph in graphs:
+        payload = write_payload(graph)
+        one, several = (PayloadSession(payload, isa=isa, threads=n, library=library) for n in (1, threads))
+        for batch in (1, 7, 8):
+            inputs = [draw(rng, (batch, *graph.shapes[number])) for number in graph.inputs]
+            for _ in range(3):
+                assert relative_error(several.run(inputs)[0], one.run(inputs)[0].astype(np.float64)) <= 1e-6
 
 
 def test_plain_operators(isa: str, library: ctypes.CDLL) -> None:

@@ -27,7 +27,7 @@ from sctool.export.storage_rules import ORT_SPARSE_OPERATOR
 from sctool.models.mobilenet import MobileNetV2
 from sctool.native.costs import load_costs
 from sctool.native.library import DOMAIN, OPERATOR
-from sctool.runtimes.device.runner import find_runner
+from sctool.runtimes.device.runner import OrtRunner, Refusal, find_runner
 from sctool.runtimes.registry import open_session
 from sctool.workflows.inspect import inspect_path
 from tests.native.oracle import answer, convolution, draw, mlp, relative_error
@@ -138,7 +138,7 @@ def test_the_demo_ships_it(sparse_bundle: Path) -> None:
     assert any(
         note.startswith("model.sparse.onnx: ") and "our runtime" in note for note in inspect_path(sparse_bundle).notes
     )
-    assert find_runner(path) is None and find_runner(sparse_bundle / "model.onnx") is not None
+    assert isinstance(find_runner(path), Refusal) and isinstance(find_runner(sparse_bundle / "model.onnx"), OrtRunner)
 
 
 def test_without_the_library_the_error_says_what_to_build(sparse_bundle: Path, tmp_path: Path) -> None:

@@ -54,6 +54,11 @@ def fma_peak(isa: str | None = None) -> float:
     return float(load_library().sctool_sparse_fma_peak(isa.encode() if isa else None))
 
 
+def read_bandwidth(size_bytes: int, isa: str | None = None) -> float:
+    """The most bytes in a nanosecond that one thread reads of `size_bytes`, over and over: a cache's, or the memory's."""
+    return float(load_library().sctool_sparse_read_bandwidth(isa.encode() if isa else None, size_bytes))
+
+
 def register_backend(bindings: str) -> None:
     """Give ExecuTorch's runtime, the extension module in the file `bindings`, the backend "SctoolSparse"; once a process.
 
@@ -87,19 +92,20 @@ def operator_library() -> Path:
 class PayloadSession:
     """A loaded payload without ExecuTorch around it: one input, one output, or several of each."""
 
-    def __init__(self, payload: bytes, *, isa: str | None = None, library: ctypes.CDLL | None = None) -> None:
-        """ArtifactError where the payload is damaged or the processor lacks `isa`."""
+    def __init__(
+        self, payload: bytes, *, isa: str | None = None, threads: int = 1, library: ctypes.CDLL | None = None
+    ) -> None:
+        """`threads`, 1 to 64, counts the caller's. ArtifactError where the payload is damaged or `isa` is not here."""
         self._library = library or load_library()
         self._error = ctypes.create_string_buffer(_ERROR_BYTES)
-        self._session = self._library.sctool_sparse_load(
-            payload, len(payload), isa.encode() if isa else None, self._error, _ERROR_BYTES
+        self._session = self._library.sctool_sparse_load_threaded(
+            payload, len(payload), isa.encode() if isa else None, threads, self._error, _ERROR_BYTES
         )
         if not self._session:
             reason = self._error.value.decode(errors="replace")
             raise ArtifactError(f"The sparse runtime cannot load the program: {reason}.", hint="Export the run again.")
         self.isa = str(self._library.sctool_sparse_isa(self._session).decode())
         self.max_batch = int(self._library.sctool_sparse_max_batch(self._session))
-        self.weight_bytes = int(self._library.sctool_sparse_weight_bytes(self._session))
         self._sizes = [
             [int(floats(self._session, i)) for i in range(count(self._session))]
             for count, floats in (
@@ -107,6 +113,16 @@ class PayloadSession:
                 (self._library.sctool_sparse_outputs, self._library.sctool_sparse_output_floats),
             )
         ]
+
+    @property
+    def input_floats(self) -> list[int]:
+        """Floats of one record of each input."""
+        return self._sizes[0]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights as they lie in memory now: a batch's first call may add a layout of its own."""
+        return int(self._library.sctool_sparse_weight_bytes(self._session))
 
     def run(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Inputs [B, ...] in the payload's order -> outputs [B, elements]. ArtifactError where they do not fit."""
@@ -142,7 +158,7 @@ def _pointers(arrays: Sequence[NDArray[np.float32]]) -> ctypes.Array[ctypes.c_vo
 def _declare(library: ctypes.CDLL) -> None:
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     signatures: dict[str, tuple[list[object], object]] = {
-        "sctool_sparse_load": ([ctypes.c_char_p, size, text, text, size], pointer),
+        "sctool_sparse_load_threaded": ([ctypes.c_char_p, size, text, ctypes.c_uint32, text, size], pointer),
         "sctool_sparse_free": ([pointer], None),
         "sctool_sparse_run": ([pointer, ctypes.c_uint32, pointer, pointer, text, size], ctypes.c_int),
         "sctool_sparse_inputs": ([pointer], ctypes.c_uint32),
@@ -153,6 +169,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "sctool_sparse_weight_bytes": ([pointer], ctypes.c_uint64),
         "sctool_sparse_time_steps": ([pointer, pointer, ctypes.c_uint32], ctypes.c_uint32),
         "sctool_sparse_fma_peak": ([text], ctypes.c_double),
+        "sctool_sparse_read_bandwidth": ([text, ctypes.c_uint64], ctypes.c_double),
         "sctool_sparse_isa": ([pointer], text),
         "sctool_sparse_find_isa": ([text], text),
     }

@@ -22,6 +22,11 @@ typedef struct sctool_session sctool_session;
  * fastest here. Null on failure, with the reason in error[0 .. error_size). */
 SCTOOL_EXPORT sctool_session* sctool_sparse_load(const void* payload, size_t size, const char* isa, char* error,
                                                  size_t error_size);
+/* The same with as many threads as `threads`, 1 to SCTOOL_MOST_THREADS, the caller's among them. They wait, asleep, until
+ * sctool_sparse_run; outputs differ by rounding alone. */
+#define SCTOOL_MOST_THREADS 64
+SCTOOL_EXPORT sctool_session* sctool_sparse_load_threaded(const void* payload, size_t size, const char* isa,
+                                                          uint32_t threads, char* error, size_t error_size);
 SCTOOL_EXPORT void sctool_sparse_free(sctool_session* session);
 
 /* Inputs and outputs are dense float32 [batch, ...], in the payload's order. 0, or 1 with the reason in error. */
@@ -43,6 +48,8 @@ SCTOOL_EXPORT uint32_t sctool_sparse_time_steps(sctool_session* session, int64_t
 SCTOOL_EXPORT const char* sctool_sparse_step_name(const sctool_session* session, uint32_t index);
 /* The most multiply-accumulates a nanosecond that this thread does from registers, the best of many short runs. */
 SCTOOL_EXPORT double sctool_sparse_fma_peak(const char* isa);
+/* The most bytes a nanosecond that this thread reads of as many bytes, over and over. 0 without that memory. */
+SCTOOL_EXPORT double sctool_sparse_read_bandwidth(const char* isa, uint64_t bytes);
 /* The instruction set that runs it. */
 SCTOOL_EXPORT const char* sctool_sparse_isa(const sctool_session* session);
 /* The fastest instruction set of this processor, or, with a name, that name where it runs here, else null. */

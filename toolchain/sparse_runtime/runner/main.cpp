@@ -6,7 +6,7 @@
 // float32 logits; of several inputs or outputs, all records of the first come first. Without --input the records are
 // zeros, without --output no logits are written. --shape, without the batch, is held against the program's.
 //   --batch N       records a call, at most the program's largest batch (default 1)
-//   --threads N     taken for what other runners do with it: this runtime has one thread, and says so
+//   --threads N     threads of a call, this one among them (default 1, at most 64)
 //   --warm-up N     calls before the first timed one (default 0)
 //   --iterations N  timed calls on the first batch (default 0: answer for every record instead)
 //   --warm-loads N  loads after the first one (default 0)
@@ -53,7 +53,8 @@ sctool_session* load(const std::vector<std::uint8_t>& file, const Options& optio
     fail(kModel, options.model + ": " + problem.what());
   }
   const char* isa = options.isa.empty() ? nullptr : options.isa.c_str();
-  sctool_session* session = sctool_sparse_load(payload, size, isa, error, sizeof error);
+  sctool_session* session =
+      sctool_sparse_load_threaded(payload, size, isa, static_cast<std::uint32_t>(options.threads), error, sizeof error);
   if (session == nullptr) fail(kModel, options.model + ": " + error);
   return session;
 }
@@ -148,8 +149,8 @@ int run(const Options& options) {
   sha256_hex(file.data(), file.size(), digest);
   std::printf("{\"schema\":1,\"runner\":\"sparse\",\"runtime_version\":\"" SCTOOL_SPARSE_VERSION "\",\"model_sha256\":\"%s\",",
               digest);
-  std::printf("\"isa\":\"%s\",\"threads\":1,\"batch\":%u,\"warm_up\":%ld,\"records\":%llu,\"cold_load_ns\":%lld,",
-              sctool_sparse_isa(session), batch, options.warm_up, static_cast<unsigned long long>(records.count()),
+  std::printf("\"isa\":\"%s\",\"threads\":%ld,\"batch\":%u,\"warm_up\":%ld,\"records\":%llu,\"cold_load_ns\":%lld,",
+              sctool_sparse_isa(session), options.threads, batch, options.warm_up, static_cast<unsigned long long>(records.count()),
               static_cast<long long>(cold_ns));
   std::printf("\"model_bytes\":%zu,\"weight_bytes\":%llu,", file.size(),
               static_cast<unsigned long long>(sctool_sparse_weight_bytes(session)));

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "sctool_sparse.h"
+
 namespace sctool::runner {
 
 void fail(Exit code, const std::string& what) {
@@ -50,7 +52,7 @@ Options parse(int count, char** words) {
     else if (name == "--steps") options.steps = std::string(value) == "yes";
     else if (name == "--shape") options.shape = sides(value);
     else if (name == "--batch") options.batch = number(name, value, 1, 1 << 20);
-    else if (name == "--threads") options.threads = number(name, value, 1, 256);
+    else if (name == "--threads") options.threads = number(name, value, 1, SCTOOL_MOST_THREADS);
     else if (name == "--warm-up") options.warm_up = number(name, value, 0, 1 << 20);
     else if (name == "--iterations") options.iterations = number(name, value, 0, 10000000);
     else if (name == "--warm-loads") options.warm_loads = number(name, value, 0, 1000);

@@ -1,6 +1,9 @@
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <new>
+#include <vector>
 
 #include "payload.h"
 #include "sctool_sparse.h"
@@ -23,13 +26,22 @@ void say(char* error, std::size_t size, const char* what) {
 extern "C" {
 
 sctool_session* sctool_sparse_load(const void* payload, size_t size, const char* isa, char* error, size_t error_size) {
+  return sctool_sparse_load_threaded(payload, size, isa, 1, error, error_size);
+}
+
+sctool_session* sctool_sparse_load_threaded(const void* payload, size_t size, const char* isa, uint32_t threads, char* error,
+                                            size_t error_size) {
   const sctool::Kernels* kernels = sctool::find_kernels(isa);
   if (kernels == nullptr) {
     say(error, error_size, "this processor or build has no such instruction set");
     return nullptr;
   }
+  if (threads < 1 || threads > SCTOOL_MOST_THREADS) {
+    say(error, error_size, "threads go from 1 to 64");
+    return nullptr;
+  }
   try {
-    return new sctool_session{sctool::Session(sctool::read_payload(payload, size), *kernels)};
+    return new sctool_session{sctool::Session(sctool::read_payload(payload, size), *kernels, threads)};
   } catch (const std::exception& problem) {
     say(error, error_size, problem.what());
     return nullptr;
@@ -105,6 +117,27 @@ double sctool_sparse_fma_peak(const char* isa) {
   }
   (void)kept;
   return best;
+}
+
+double sctool_sparse_read_bandwidth(const char* isa, uint64_t bytes) {
+  const sctool::Kernels* kernels = sctool::find_kernels(isa);
+  if (kernels == nullptr || bytes < sizeof(float)) return 0.0;
+  using Clock = std::chrono::steady_clock;
+  try {
+    const std::vector<float> floats(bytes / sizeof(float), 1.0f);
+    const std::size_t repeats = std::max<std::size_t>(1, (std::size_t{1} << 22) / bytes);
+    double best = 0.0;
+    volatile float kept = 0.0f;
+    for (int run = 0; run < 30; ++run) {
+      const Clock::time_point begin = Clock::now();
+      for (std::size_t r = 0; r < repeats; ++r) kept = kept + kernels->sum(floats.data(), floats.size());
+      const double ns = std::chrono::duration<double, std::nano>(Clock::now() - begin).count();
+      if (ns > 0.0) best = std::max(best, static_cast<double>(repeats * floats.size() * sizeof(float)) / ns);
+    }
+    return best;
+  } catch (const std::bad_alloc&) {
+    return 0.0;
+  }
 }
 
 const char* sctool_sparse_isa(const sctool_session* session) { return session->session.kernels().name; }

@@ -11,15 +11,16 @@ namespace sctool {
 namespace {
 
 constexpr std::size_t kColumns = 64;      // records that are transposed and run together
+constexpr std::size_t kPage = 1024;      // floats
 constexpr std::uint32_t kFewRecords = 3;  // up to so many run one by one
 
 std::size_t column_floats(const Shape& shape) { return shape.channels * kColumns; }
 
 std::size_t floats_of_record(const Shape& shape) { return record_floats(shape); }
 
-StepPtr make_step(const Program& program, Op& op, const Kernels& kernels) {
+StepPtr make_step(const Program& program, Op& op, const Kernels& kernels, std::uint32_t threads) {
   switch (op.kind) {
-    case OpKind::kConvolution: return make_convolution(program, op, kernels);
+    case OpKind::kConvolution: return make_convolution(program, op, kernels, threads);
     case OpKind::kLinear: return make_linear(program, op, kernels);
     case OpKind::kUnary:
     case OpKind::kMultiply:
@@ -30,12 +31,13 @@ StepPtr make_step(const Program& program, Op& op, const Kernels& kernels) {
 
 }  // namespace
 
-Session::Session(Program program, const Kernels& kernels) : kernels_(kernels), program_(std::move(program)) {
+Session::Session(Program program, const Kernels& kernels, std::uint32_t threads)
+    : kernels_(kernels), program_(std::move(program)), pool_(std::make_unique<Pool>(threads)), arenas_(threads) {
   columns_ = true;
   for (Op& op : program_.ops) {
-    steps_.push_back(make_step(program_, op, kernels_));
+    steps_.push_back(make_step(program_, op, kernels_, threads));
     op.weights = Matrix();
-    scratch_floats_ = std::max(scratch_floats_, steps_.back()->scratch_floats());
+    scratch_floats_ = std::max(scratch_floats_, round_up(steps_.back()->scratch_floats(), kLine));
     columns_ = columns_ && steps_.back()->takes_columns();
   }
   plan(floats_of_record, record_offsets_, record_floats_);
@@ -77,10 +79,13 @@ void Session::plan(std::size_t floats_of(const Shape&), std::vector<std::size_t>
                 taken.end());
     std::sort(taken.begin(), taken.end(), [](const Taken& a, const Taken& b) { return a.begin < b.begin; });
     const std::size_t size = round_up(floats_of(program_.values[id]), kLine);
-    std::size_t begin = 0;
+    // A processor takes a load for one of a store before it where their addresses agree in the last 4 KiB, and waits: what
+    // an operator reads and what it writes begin half of that apart.
+    const std::size_t apart = made[id] % 2 * kPage / 2;
+    std::size_t begin = apart;
     for (const Taken& t : taken) {
       if (begin + size <= t.begin) break;
-      begin = std::max(begin, t.end);
+      if (begin < t.end) begin += round_up(t.end - begin, kPage);
     }
     taken.push_back({begin, begin + size, last[id]});
     offsets[id] = begin;
@@ -88,28 +93,40 @@ void Session::plan(std::size_t floats_of(const Shape&), std::vector<std::size_t>
   }
 }
 
-void Session::point(const std::vector<std::size_t>& offsets, std::size_t total) {
-  const std::size_t wanted = total + scratch_floats_ + 4 * kMargin;
-  if (arena_.size() < wanted) {
-    arena_.assign(wanted, 0.0f);
-    const auto address = reinterpret_cast<std::uintptr_t>(arena_.data() + kMargin);
-    base_ = arena_.data() + kMargin + (64 - address % 64) % 64 / sizeof(float);
+void Session::Arena::point(const std::vector<std::size_t>& offsets, std::size_t total, std::size_t scratch_floats) {
+  const std::size_t wanted = total + scratch_floats + 4 * kMargin;
+  if (floats.size() < wanted) {
+    floats.assign(wanted, 0.0f);
+    const auto address = reinterpret_cast<std::uintptr_t>(floats.data() + kMargin);
+    base = floats.data() + kMargin + (64 - address % 64) % 64 / sizeof(float);
   }
-  values_.resize(offsets.size());
-  for (std::size_t i = 0; i < offsets.size(); ++i) values_[i] = base_ + offsets[i];
+  values.resize(offsets.size());
+  for (std::size_t i = 0; i < offsets.size(); ++i) values[i] = base + offsets[i];
+  scratch = base + round_up(total, kLine) + kMargin;
 }
 
 void Session::run(std::uint32_t batch, const float* const* inputs, float* const* outputs) {
   const FlushDenormals flush;
-  if (columns_ && batch > kFewRecords) {
-    point(column_offsets_, column_floats_);
-    for (std::uint32_t first = 0; first < batch; first += kColumns) {
-      run_columns(first, std::min<std::uint32_t>(kColumns, batch - first), inputs, outputs);
-    }
-    return;
+  const bool columns = columns_ && batch > kFewRecords;
+  // A thread takes every so many of the pieces; steps are timed on one thread, and a lone record is cut step by step.
+  const std::uint32_t threads = step_ns_.empty() ? pool_->threads() : 1;
+  const std::uint32_t share = static_cast<std::uint32_t>(round_up((batch + threads - 1) / threads, kernels_.width));
+  const std::uint32_t piece = columns ? std::min<std::uint32_t>(kColumns, share) : 1;
+  const std::uint32_t pieces = (batch + piece - 1) / piece, parts = std::min(threads, pieces);
+  if (columns) {
+    for (const StepPtr& step : steps_) step->prepare_columns();
   }
-  point(record_offsets_, record_floats_);
-  for (std::uint32_t record = 0; record < batch; ++record) run_record(record, inputs, outputs);
+  for (std::uint32_t part = 0; part < parts; ++part) {
+    if (columns) arenas_[part].point(column_offsets_, column_floats_, scratch_floats_);
+    else arenas_[part].point(record_offsets_, record_floats_, scratch_floats_ * (parts == 1 ? pool_->threads() : 1));
+  }
+  pool_->run(parts, [&](std::uint32_t part) {
+    for (std::uint32_t i = part; i < pieces; i += parts) {
+      const std::uint32_t first = i * piece;
+      if (columns) run_columns(arenas_[part], first, std::min(piece, batch - first), inputs, outputs);
+      else run_record(arenas_[part], parts == 1, first, inputs, outputs);
+    }
+  });
 }
 
 template <typename RunStep>
@@ -127,12 +144,12 @@ void Session::run_steps(RunStep run_step) {
   }
 }
 
-void Session::run_record(std::uint32_t record, const float* const* inputs, float* const* outputs) {
+void Session::run_record(const Arena& arena, bool alone, std::uint32_t record, const float* const* inputs, float* const* outputs) {
   for (std::size_t i = 0; i < program_.inputs.size(); ++i) {
     const Shape& shape = program_.values[program_.inputs[i]];
     const auto area = static_cast<std::size_t>(shape.area());
     const float* from = inputs[i] + record * shape.elements();
-    float* to = values_[program_.inputs[i]];
+    float* to = arena.values[program_.inputs[i]];
     if (!shape.spatial) {
       std::memcpy(to, from, shape.channels * sizeof(float));
       continue;
@@ -145,13 +162,17 @@ void Session::run_record(std::uint32_t record, const float* const* inputs, float
       std::memcpy(to + c * channel_stride(shape), from + c * area, area * sizeof(float));
     }
   }
-  const Workspace workspace = {values_, base_ + round_up(record_floats_, kLine) + kMargin};
-  run_steps([&](const Step& step) { step.run(workspace); });
+  const Workspace workspace = {arena.values, arena.scratch};
+  run_steps([&](const Step& step) {
+    const std::uint32_t parts = alone && step_ns_.empty() ? step.parts() : 1;
+    if (parts == 1) return step.run(workspace);
+    pool_->run(parts, [&](std::uint32_t part) { step.run_part({arena.values, arena.scratch + part * scratch_floats_}, part); });
+  });
   for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
     const Shape& shape = program_.values[program_.outputs[i]];
     const auto area = static_cast<std::size_t>(shape.area());
     float* to = outputs[i] + record * shape.elements();
-    const float* from = values_[program_.outputs[i]];
+    const float* from = arena.values[program_.outputs[i]];
     if (!shape.spatial) {
       std::memcpy(to, from, shape.channels * sizeof(float));
       continue;
@@ -166,18 +187,18 @@ void Session::run_record(std::uint32_t record, const float* const* inputs, float
   }
 }
 
-void Session::run_columns(std::uint32_t first, std::uint32_t count, const float* const* inputs, float* const* outputs) {
+void Session::run_columns(const Arena& arena, std::uint32_t first, std::uint32_t count, const float* const* inputs, float* const* outputs) {
   // Whole vectors of records, and no more: a handful need not pay for 64.
   const std::size_t stride = round_up(count, kernels_.width);
   for (std::size_t i = 0; i < program_.inputs.size(); ++i) {
     const std::size_t channels = program_.values[program_.inputs[i]].channels;
-    kernels_.transpose(inputs[i] + first * channels, count, channels, channels, values_[program_.inputs[i]], stride);
+    kernels_.transpose(inputs[i] + first * channels, count, channels, channels, arena.values[program_.inputs[i]], stride);
   }
-  const Workspace workspace = {values_, base_ + round_up(column_floats_, kLine) + kMargin};
+  const Workspace workspace = {arena.values, arena.scratch};
   run_steps([&](const Step& step) { step.run_columns(workspace, stride, count); });
   for (std::size_t i = 0; i < program_.outputs.size(); ++i) {
     const std::size_t channels = program_.values[program_.outputs[i]].channels;
-    kernels_.transpose(values_[program_.outputs[i]], channels, count, stride, outputs[i] + first * channels, channels);
+    kernels_.transpose(arena.values[program_.outputs[i]], channels, count, stride, outputs[i] + first * channels, channels);
   }
 }
 

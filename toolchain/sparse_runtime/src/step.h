@@ -23,8 +23,16 @@ class Step {
   // One record, in the layout of layout.h.
   virtual void run(const Workspace& workspace) const = 0;
 
+  // Into how many parts one record's work falls that threads may take side by side, each with a scratch of its own. Part by
+  // part they do what `run` does.
+  virtual std::uint32_t parts() const { return 1; }
+  virtual void run_part(const Workspace& workspace, std::uint32_t /*part*/) const { run(workspace); }
+
   // Whether run_columns exists.
   virtual bool takes_columns() const { return false; }
+
+  // Before the first run_columns.
+  virtual void prepare_columns() {}
 
   // Many records of vectors: every value is [channels][stride], of which `columns` are records.
   virtual void run_columns(const Workspace&, std::size_t /*stride*/, std::size_t /*columns*/) const {}
@@ -38,7 +46,8 @@ class Step {
 using StepPtr = std::unique_ptr<Step>;
 
 // Each takes the operator's weights. `program` gives the shapes.
-StepPtr make_convolution(const Program& program, Op& op, const Kernels& kernels);
+StepPtr make_convolution(const Program& program, Op& op, const Kernels& kernels, std::uint32_t threads);
+StepPtr make_depthwise(const Program& program, Op& op, const Kernels& kernels);
 StepPtr make_linear(const Program& program, Op& op, const Kernels& kernels);
 StepPtr make_sequence(const Program& program, Op& op, const Kernels& kernels);
 StepPtr make_plain(const Program& program, Op& op, const Kernels& kernels);

@@ -38,6 +38,14 @@ struct SparseTile {
   Epilogue epilogue;
 };
 
+// As SparseTile, but the sums of one column of a kernel, made over unshifted pixels, that move by one pixel before they are
+// added: output[r][p] += keep[p] ? sum[r][p - shift] : 0, shift -1 or 1. All vectors fit one register tile.
+struct ShiftedTile {
+  SparseTile tile;
+  std::int32_t shift;
+  const std::int32_t* keep;  // [vectors][width of a vector]: all ones or zero
+};
+
 // As SparseTile with every entry there, kDenseRows rows at a time: the weight of row r of group g at tap t is
 // weights[g * group_step + t * tap_step + r * row_step].
 constexpr std::uint32_t kDenseRows = 4;
@@ -118,8 +126,8 @@ struct DepthwiseShifted {
   Activation activation;
 };
 
-// One 3 x 3 filter over one channel [height][width], stride 1, one pixel of padding: the case that mobile networks are
-// made of. Where a row is no whole number of vectors, writes up to a vector beyond the output's end.
+// One 3 x 3 filter over one channel [height][width], stride 1 or (halved) 2, one pixel of padding: the cases that mobile
+// networks are made of. Where a row is no whole number of vectors, writes up to a vector beyond the output's end.
 struct DepthwiseThree {
   const float* weights;  // [9]
   const float* channel;
@@ -145,19 +153,18 @@ struct SlicedRows {
   Activation activation;
 };
 
-// The same matrix times many records: input [columns][stride], output [rows][stride], vectors * width <= stride.
-struct SlicedColumns {
-  const float* values;
-  const std::uint16_t* columns;
-  const std::uint16_t* lengths;  // [slices * kSlice]: true entries of each row
-  const std::uint16_t* steps;
-  const std::uint32_t* rows;
-  std::uint32_t slices;
+// Rows of a windowed matrix, `groups` of sixteen at a time: in step s, lane l of group g takes value [s][g][l] times
+// input[begins[s] + (pick & 63)], pick = picks[s][g][l]; kAbsent in a pick: nothing, and the value is zero. Where lookups in
+// registers of 16 floats exist, this takes a quarter of the time of sliced rows.
+constexpr std::uint32_t kWindow = 64, kGroup = 16, kAbsent = 0x80, kGroups = 8;
+struct WindowedRows {
+  const float* values;           // on a cache line
+  const std::uint8_t* picks;
+  const std::uint16_t* begins;   // [steps], multiples of 16; the window's 64 floats can be read
+  std::uint32_t steps, groups;   // at most kGroups
   const float* input;
-  float* output;
-  std::size_t stride;
-  std::uint32_t vectors;
-  const float* bias;
+  float* sums;                   // [groups][16]: what to start from, then the finished sums
+  bool finite;                   // no infinity or NaN in the input
   Activation activation;
 };
 
@@ -175,7 +182,9 @@ struct Kernels {
   const char* name;
   std::uint32_t width;        // floats in a vector
   std::uint32_t accumulators; // vectors of one register tile
+  std::uint32_t shifted_accumulators;  // the same of a ShiftedTile; 0: packing shifted planes is faster
   void (*sparse_tile)(const SparseTile&);
+  void (*shifted_tile)(const ShiftedTile&);
   void (*dense_tile)(const DenseTile&);
   void (*depthwise_tile)(const DepthwiseTile&);
   void (*pack_planes)(const PackPlanes&);
@@ -183,11 +192,13 @@ struct Kernels {
   void (*split_phases)(const SplitPhases&);
   void (*depthwise_shifted)(const DepthwiseShifted&);
   void (*depthwise_three)(const DepthwiseThree&);
+  void (*depthwise_three_halved)(const DepthwiseThree&);
   void (*transpose)(const float* from, std::size_t rows, std::size_t columns, std::size_t from_stride, float* to,
                     std::size_t to_stride);
   void (*copy)(const float* from, float* to, std::size_t vectors);
   void (*sliced_rows)(const SlicedRows&);
-  void (*sliced_columns)(const SlicedColumns&);
+  void (*windowed_rows)(const WindowedRows&);  // null where sliced rows are the way
+  bool (*all_finite)(const float* from, std::uint32_t count);
   void (*dense_rows)(const DenseRows&);
   void (*add)(const float* a, const float* b, float* out, std::size_t count, Activation activation);
   void (*activate)(const float* in, float* out, std::size_t count, Activation activation);

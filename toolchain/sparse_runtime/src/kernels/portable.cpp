@@ -9,5 +9,6 @@
 #define SCTOOL_DENSE_VECTORS 2
 #define SCTOOL_NAME "portable"
 #endif
+#define SCTOOL_SHIFTED_ACCUMULATORS 8
 #define SCTOOL_TABLE portable_kernels
 #include "kernels/body.h"

@@ -1,0 +1,13 @@
+#include "row_layouts.h"
+
+#include "sliced_layout.h"
+#include "windowed_layout.h"
+
+namespace sctool {
+
+std::unique_ptr<RowLayout> make_row_layout(const Matrix& matrix, const Kernels& kernels) {
+  if (kernels.windowed_rows != nullptr) return std::make_unique<WindowedLayout>(matrix, kernels);
+  return std::make_unique<SlicedLayout>(matrix, kernels);
+}
+
+}  // namespace sctool
