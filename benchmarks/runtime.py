@@ -264,12 +264,12 @@ def draw_roofline(rows: list[dict[str, Any]], path: Path) -> None:
         label = f"{row['model']} {row['distribution']} {row['density']}, batch {row['batch']}"
         axis.scatter(*points[-1], s=22, color="#1f5fa8")
         axis.annotate(label, points[-1], fontsize=6, xytext=(3, 3), textcoords="offset points")
-    ends = np.array([min(x for x, _ in points) / 2, max(x for x, _ in points) * 4])
+    span = np.geomspace(min(x for x, _ in points) / 2, max(x for x, _ in points) * 4, 200)
     for label, gb in read_roofs().items():
-        axis.plot(ends, np.minimum(gb * ends, peak), linewidth=1, label=f"weights from {label}: {gb:.0f} GB/s")
-    axis.axhline(peak, color="#a33", linewidth=1, label=f"multiply-adds: {peak:.0f} a nanosecond")
+        axis.plot(span, np.minimum(gb * span, peak), linewidth=1, label=f"weights from {label}: {gb:.0f} GB/s")
+    axis.axhline(peak, color="#333", linewidth=1, label=f"multiply-adds: {peak:.0f} a nanosecond")
     axis.set(xscale="log", yscale="log", xlabel="multiply-accumulates a byte of resident weights",
-             ylabel="multiply-accumulates a nanosecond", xlim=tuple(ends))  # fmt: skip
+             ylabel="multiply-accumulates a nanosecond", xlim=(span[0], span[-1]))  # fmt: skip
     axis.legend(fontsize=6, loc="lower right")
     figure.tight_layout()
     figure.savefig(path)

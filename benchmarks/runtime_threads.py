@@ -2,8 +2,8 @@
 
     python benchmarks/runtime_threads.py      # a minute; needs two processors to itself
 
-The payloads of runtime.py's models through the library, without ExecuTorch; medians of 30 turns of 20 calls in a row, after
-a first one that does not count. `speed_up` is one thread's time over two threads'.
+The payloads of runtime.py's models through the library, without ExecuTorch; medians of 30 turns of 20 calls in a row,
+after a first one that does not count. `speed_up` is one thread's time over two threads'.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ int main(int, char** words) {
   bytes.resize(std::fread(bytes.data(), 1, bytes.size(), file));
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
-    threads.emplace_back([&] {
+    threads.emplace_back([&, t] {
       char error[100];
       sctool_session* session =
           sctool_sparse_load_threaded(bytes.data(), bytes.size(), nullptr, 1 + t % 3, error, sizeof error);
