@@ -150,8 +150,8 @@ def main() -> None:
         "# Written by benchmarks/emulated_costs.py. Rows: output pixels, instructions a multiply-accumulate, an input.",
         'isa = "neon"', 'unit = "instructions"',
         f'measured_on = "emulated, no time: {where}; ONNX Runtime stands in for XNNPACK; {charged}"',
-        "# Assumed, not counted: a call of another backend, and each float of a value that crosses, at two a nanosecond.",
-        "boundary_ns = 2000.0", "boundary_ns_per_float = 0.6", "", "[rows]",
+        "# Assumed, not counted: a call of another backend, and each float that crosses, at five a nanosecond (2.5 GHz).",
+        "boundary_ns = 5000.0", "boundary_ns_per_float = 1.5", "", "[rows]",
     ]  # fmt: skip
     for name, table in rows.items():
         inner = ", ".join(f"[{int(pixels)}, {mac:.5f}, {each:.4f}]" for pixels, mac, each in table)

@@ -112,7 +112,7 @@ def test_spoilt_programs_are_refused_without_a_crash(builder: Builder, tmp_path:
     runner = builder("asan", "-DSCTOOL_SANITIZE=address,undefined") / "sctool_runner"
     content, generator = PROGRAM.read_bytes(), np.random.default_rng(0)
     codes = set()
-    for number in range(50):
+    for number in range(30):
         spoilt = bytearray(content)
         for _ in range(2):
             spoilt[int(generator.integers(4, content.index(b"SCSP") + 60))] ^= 1 << int(generator.integers(8))

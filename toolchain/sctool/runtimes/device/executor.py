@@ -34,6 +34,7 @@ _WATCH = """
 while [ -d /proc/$runner ]; do
   sed -n -E 's/^(Cpus_allowed_list|VmHWM|nonvoluntary_ctxt_switches):/sctool-status &/p' \
     /proc/$runner/status /proc/$runner/task/*/status 2>/dev/null
+  grep -q '^State:.Z' /proc/$runner/status 2>/dev/null && break
   sleep 0.2
 done
 wait $runner
