@@ -46,7 +46,7 @@ def test_profile_measures_it(sparse_bundle: Path, made_run: Path) -> None:
     from sctool.workflows.profile import profile
 
     _, record = profile(sparse_bundle, iterations=5, repeats=1, warm_up=1, output=sparse_bundle.parent / "profile.json")
-    assert {item["artifact"] for item in record["profiles"]} == {"model.onnx", "model.pte"}
+    assert {item["artifact"] for item in record["profiles"]} == {"model.onnx", "model.sparse.onnx", "model.pte"}
 
 
 SPOIL = """
