@@ -51,7 +51,7 @@ def probe(compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     includes = [f"-I{SOURCES}", "-isystem", headers, "-isystem", headers / "executorch/runtime/core/portable_type/c10"]
     compile_sources(
         folder / "probe", "-O1", *WARNINGS, *sanitizers, "-DC10_USING_CUSTOM_GENERATED_MACROS", *includes,
-        Path(__file__).with_name("probe_package.cpp"), SOURCES / "sparse_package.cpp",
+        Path(__file__).with_name("probe_package.cpp"), SOURCES / "sparse_package.cpp", SOURCES / "block.cpp",
     )  # fmt: skip
     return folder / "probe"
 
@@ -128,7 +128,14 @@ def test_both_readers_refuse_the_same_forgeries(probe: Path, tmp_path: Path) -> 
 
 
 def test_the_tool_writes_what_stock_runtimes_load(compiler: None, tmp_path: Path) -> None:
-    compile_sources(tmp_path / "unpack", "-O2", *WARNINGS, SOURCES / "unpack.cpp", SOURCES / "sparse_package.cpp")
+    compile_sources(
+        tmp_path / "unpack",
+        "-O2",
+        *WARNINGS,
+        SOURCES / "unpack.cpp",
+        SOURCES / "sparse_package.cpp",
+        SOURCES / "block.cpp",
+    )
     data = make_ptd(make_blocks(1))
     (tmp_path / "model.spte").write_bytes(pack(b"a program", data))
     command = [str(tmp_path / "unpack"), *(str(tmp_path / name) for name in ("model.spte", "model.pte", "model.ptd"))]

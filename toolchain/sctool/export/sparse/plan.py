@@ -44,7 +44,8 @@ class Among(OperatorSupportBase):
 
 def plan_layers(graph: fx.Graph, weight_name: WeightName, nonzeros: Mapping[str, int], costs: CostTable) -> Plan:
     """`nonzeros`: parameter name -> how many it has; a parameter that is not there has no zeros."""
-    forms, batch = find_forms(graph), batch_of(graph.find_nodes(op="placeholder")[-1])
+    inputs = [node for node in graph.find_nodes(op="placeholder") if weight_name(node) is None]
+    forms, batch = find_forms(graph), batch_of(inputs[0]) if inputs else ""
     plain = {node for node in graph.nodes if is_plain(node, forms) and batch_of(node) == batch}
 
     def weigh(node: fx.Node) -> Layer | None:

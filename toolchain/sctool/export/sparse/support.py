@@ -61,8 +61,8 @@ def runs_here(node: fx.Node, forms: Forms) -> bool:
     if before is None or after is None:
         return False
     if name_of(node) == "aten.linear.default":
-        sides = (before[-1], after[-1])
-        return len(before) <= 2 and max(sides) <= LIMITS["channels"] and before[0] <= LIMITS["side"] * len(before)
+        tokens = before[0] if len(before) == 2 else 1
+        return len(before) <= 2 and max(before[-1], after[-1]) <= LIMITS["channels"] and tokens <= LIMITS["side"]
     window = convolution_window(node)
     if window is None or max(before[0], after[0]) > LIMITS["channels"]:
         return False
