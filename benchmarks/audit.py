@@ -24,7 +24,7 @@ from sctool.workflows.training import count_steps
 from sctool.workflows.verify import QUERIES, Audit, verify
 
 HERE = Path(__file__).parent
-SHADOWS = {"location30": 16, "uci_har": 32, "fashion_mnist": 16, "cifar10": 8}
+SHADOWS = {"location30": 16, "uci_har": 32, "fashion_mnist": 16, "cifar10": 16}
 DENSITY, SEED = 0.05, 0
 INTERVALS = ("auc", "balanced_accuracy", "accuracy")
 COLUMNS = (

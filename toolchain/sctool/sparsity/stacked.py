@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from sctool.sparsity.allocator import keep_freed_memory
 from sctool.sparsity.chain import find_chain
 from sctool.sparsity.device import seed_noise
 from sctool.sparsity.order import DataOrder
@@ -54,6 +55,7 @@ def train_lanes(lanes: Sequence[Lane], end: int) -> None:
         for lane in lanes:
             train_until(lane.state, lane.x, lane.y, lane.settings, end, lane.order, lane.rule)
         return
+    keep_freed_memory()
     stack = _Stack(lanes)
     for lane in lanes:
         lane.state.model.train()

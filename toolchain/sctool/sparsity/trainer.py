@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sctool.errors import TrainingError
+from sctool.sparsity.allocator import keep_freed_memory
 from sctool.sparsity.device import HALF_SCALE, autocast, device_of, seed_noise
 from sctool.sparsity.evidence import LayerEvidence
 from sctool.sparsity.order import DataOrder
+from sctool.sparsity.reorder import pool_before_relu
 from sctool.sparsity.rules import Backpropagate, GradientRule
 from sctool.sparsity.schedule import learning_rate_at
 from sctool.sparsity.sparse_linear import Plan, SparseWeight, find_sparse_layers, run_sparsely, runs_alike
@@ -122,9 +124,14 @@ def train_until(
     TrainingError, naming the step, when the loss is not finite.
     """
     rule = rule or Backpropagate()
+    keep_freed_memory()
     state.model.train()
     total, steps = torch.zeros((), device=device_of(state.model)), end - state.step
-    with torch.random.fork_rng(devices=[]), _choose_execution(state, settings, rule, x) as parts:
+    with (
+        torch.random.fork_rng(devices=[]),
+        pool_before_relu(state.model, x[:2]),
+        _choose_execution(state, settings, rule, x) as parts,
+    ):
         parameters = dict(state.model.named_parameters())
         while state.step < end:
             seed_noise(x.device, settings.noise_seed + state.step)
