@@ -43,7 +43,8 @@ RESULTS = Path(__file__).parent / "results" / "storage.csv"
 CALLS = 20
 SCHEMES: dict[str, Storage] = {
     "auto": Storage("auto"), "small": Storage("small"), "fast": Storage("fast"), "ort": Storage("ort"),
-    "rice": Storage("rice"), "rice+split": Storage("rice", "split"), "pfor": Storage("pfor"), "gap8": Storage("gap8"),
+    "rice": Storage("rice"), "rice+split": Storage("rice", "split"), "pfor": Storage("pfor"), "rows": Storage("rows"),
+    "rows+split": Storage("rows", "split"), "gap8": Storage("gap8"),
     "bitmask": Storage("bitmask"), "coo": Storage("coo"), "rice+float16": Storage("rice", "float16"),
     "rice+int8": Storage("rice", "int8"), "rice+codebook256": Storage("rice", "codebook256"),
     "rice+codebook16": Storage("rice", "codebook16"),

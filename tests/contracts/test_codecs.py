@@ -111,7 +111,7 @@ def test_the_checker_passes_and_the_opset_is_the_lowest(positions: str, values: 
         return
     onnx.checker.check_model(build(quantised, positions, values), full_check=True)
     needed = max(POSITIONS[positions].opset, VALUES[values].opset)
-    if needed > 7:
+    if needed > 7 and (positions, values) != ("rows", "split"):  # which needs no operators of split here
         with pytest.raises(Exception, match=r"."):
             lower = build(quantised, positions, values, opset=needed - 1)
             onnx.checker.check_model(lower, full_check=True)
@@ -165,7 +165,7 @@ def test_what_a_lossy_codec_cannot_hold_it_refuses(values: str) -> None:
     assert VALUES[values].quantise(np.array([1, 2], np.int8)) is None
 
 
-@pytest.mark.parametrize("positions", ["dense", "rice"])
+@pytest.mark.parametrize("positions", ["dense", "rice", "rows"])
 def test_split_keeps_what_has_another_exponent(positions: str) -> None:
     """-0.0, NaN with a payload, infinities, subnormals and the smallest and largest numbers, among common ones."""
     odd = np.array([0x80000000, 0x7FC01234, 0xFF800000, 1, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x0C000000], np.uint32)

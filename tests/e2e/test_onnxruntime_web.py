@@ -63,7 +63,10 @@ def web() -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "storage",
-    [Storage("rice", "split"), Storage("pfor"), Storage("gap8", "int8"), Storage("bitmask", "codebook16"), Storage("coo")],
+    [
+        Storage("rice", "split"), Storage("rows", "split"), Storage("pfor"), Storage("gap8", "int8"),
+        Storage("bitmask", "codebook16"), Storage("coo"),
+    ],
     ids=lambda storage: f"{storage.rule}-{storage.values}",
 )  # fmt: skip
 def test_web_assembly_answers_as_onnxruntime(web: Path, storage: Storage, tmp_path: Path) -> None:

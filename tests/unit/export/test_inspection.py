@@ -49,7 +49,7 @@ def only_layer(found: Inspection) -> tuple[str, int | None, float | None, str, s
     return layer.name, layer.nnz, layer.density, layer.codec, layer.rule
 
 
-@pytest.mark.parametrize("codec", ["gap8", "rice", "pfor", "bitmask", "auto"])
+@pytest.mark.parametrize("codec", ["gap8", "rice", "pfor", "rows", "bitmask", "auto"])
 def test_our_sparse_storage_is_recognised(tmp_path: Path, codec: str) -> None:
     weight = make_weight()
     dense = write_model(tmp_path / "dense.onnx", [], [numpy_helper.from_array(weight, "w")])

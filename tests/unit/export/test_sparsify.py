@@ -163,18 +163,18 @@ def test_what_stays_dense_and_why() -> None:
     model.graph.initializer.append(numpy_helper.from_array(small, "small"))
     model.graph.input.append(helper.make_tensor_value_info("layer1.weight", TensorProto.FLOAT, [200, 160]))
     layers = {layer.name: layer for layer in sparsify_onnx(model).layers}
-    assert layers["layer0.weight"].codec == "rice"
+    assert layers["layer0.weight"].codec == "rows"
     assert (layers["small"].codec, layers["small"].why) == ("dense", "fewer than 1024 elements")
     assert layers["layer1.weight"].codec == "dense" and "input" in layers["layer1.weight"].why
 
 
 def test_an_old_opset_takes_what_it_has() -> None:
     packed = sparsify_onnx(make_model(sparse_weight(0.1), opset=13))
-    assert set(packed.sizes[0].codec_bytes) == {"dense", "gap8"} and packed.layers[0].codec == "gap8"
+    assert set(packed.sizes[0].codec_bytes) == {"dense", "gap8", "rows"} and packed.layers[0].codec == "gap8"
     np.testing.assert_array_equal(answer(packed.proto, X), answer(make_model(sparse_weight(0.1), opset=13), X))
 
 
-@pytest.mark.parametrize("rule", ["small", "fast", "pfor", "bitmask"])
+@pytest.mark.parametrize("rule", ["small", "fast", "pfor", "rows", "bitmask"])
 def test_tools_that_read_and_write_it_keep_it(rule: str, tmp_path: Path) -> None:
     """onnx.load and onnx_ir: the same answers, nothing left to decode at run time."""
     packed = sparsify_onnx(make_model(sparse_weight(0.3), sparse_weight(0.1, seed=1)), rule)

@@ -219,7 +219,7 @@ class SafetyConfig(Section):
 
 class ExportConfig(Section):
     target: str = "android"
-    codec: Literal["auto", "small", "fast", "ort", "dense", "rice", "pfor", "gap8", "bitmask", "coo"] = Field(
+    codec: Literal["auto", "small", "fast", "ort", "dense", "rice", "pfor", "rows", "gap8", "bitmask", "coo"] = Field(
         "auto",
         description="auto: the smallest within load_budget; small; fast: to load; ort: for .ort files; or one codec.",
     )

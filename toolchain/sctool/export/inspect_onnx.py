@@ -32,7 +32,7 @@ MIN_SIZE = 2
 """Constants of fewer elements (axes, shapes, scalars) are no layers."""
 _SIGNATURES = {
     "gaps": "gap8", "unary": "rice", "low_bits": "rice", "mask": "bitmask", "flags": "bitmask", "bits": "bitmask",
-    "bitmask": "bitmask", "gaps0": "pfor",
+    "bitmask": "bitmask", "gaps0": "pfor", "steps": "rows",
 }  # fmt: skip
 """Ending of a stored part's name -> the codec that writes it; the first that fits names it."""
 _PLACES = {("MatMul", 1): "weight", ("Gemm", 1): "weight", ("Conv", 1): "weight", ("ConvTranspose", 1): "weight",

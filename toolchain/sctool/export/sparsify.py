@@ -132,7 +132,8 @@ def _encode(weight: _Weight, positions: PositionCodec, values: ValueCodec) -> No
         return
     scope = encode_tensor(weight.tensor.name, quantised, positions, values)
     a_tensor, an_element, a_value = positions.load_ns
-    lifted = values.load_ns[0] + values.load_ns[1] * (weight.nnz if positions.name != "dense" else weight.array.size)
+    lift_a_tensor, lift_a_value = positions.lifts_ns.get(values.name, values.load_ns)
+    lifted = lift_a_tensor + lift_a_value * (weight.nnz if positions.name != "dense" else weight.array.size)
     load_ns = a_tensor + an_element * weight.array.size + a_value * weight.nnz + lifted
     option = Option(positions.name, scope.stored_bytes, load_ns, SPLIT.name if values is SPLIT else PLAIN)
     weight.options.append(option)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Rule = Literal["auto", "small", "fast", "ort", "dense", "rice", "pfor", "gap8", "bitmask", "coo"]
+Rule = Literal["auto", "small", "fast", "ort", "dense", "rice", "pfor", "rows", "gap8", "bitmask", "coo"]
 SESSION_NS, ELEMENT_NS = 5e6, 5.5
 """CPU time of making a dense model's session, and what each of its elements adds (x86 host, one thread)."""
 NEAR = 1.1

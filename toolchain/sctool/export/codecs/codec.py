@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,8 @@ class PositionCodec(Protocol):
     opset: int
     load_ns: tuple[float, float, float]
     """CPU time at load, ns a tensor, an element and a stored value (x86 host, one thread)."""
+    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]]
+    """Value codec -> its `load_ns` with these positions, where that is another than on its own."""
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         """Store `quantised` and add the nodes that give the dense tensor, unscaled; its name."""

@@ -33,21 +33,28 @@ def pad_slots(slots: Slots, size: int, multiple: int, *, begin: bool = False) ->
     return np.sort(np.concatenate([slots, np.flatnonzero(~taken)[:needed]]))
 
 
-def add_placement(scope: Scope, quantised: Quantised, slots: Slots, index: str, values: ValueCodec) -> str:
-    """The dense tensor from `index`, int64 [1, 1, n] nodes' output, and the values at `slots` [n].
+def add_values(scope: Scope, quantised: Quantised, slots: Slots, index: str, values: ValueCodec) -> str:
+    """The dense tensor from `index`, int64 [1, 1, n] nodes' output, and the values at `slots` [n]."""
+    shape = (1, 1, len(slots))
+    codes = quantised.codes.reshape(-1)[slots]
+    return add_placement(scope, quantised, index, values.add_lift(scope, codes, shape, quantised), shape)
+
+
+def add_placement(scope: Scope, quantised: Quantised, index: str, lifted: str, shape: tuple[int, ...]) -> str:
+    """The dense tensor from flat positions and values, both nodes' outputs of `shape` [1, 1, ...].
 
     float32 by MaxUnpool, which makes its own zeros and checks every index; other types by ScatterElements.
     """
-    shape, size = quantised.codes.shape, quantised.codes.size
-    codes = quantised.codes.reshape(-1)[slots]
-    lifted = values.add_lift(scope, codes, (1, 1, len(slots)), quantised)
+    size, axes = quantised.codes.size, len(shape) - 2
+    length = scope.constant("length", np.array([1, 1, size] + [1] * (axes - 1), np.int64))
     if quantised.dtype == np.float32:
-        length = scope.constant("length", np.array([1, 1, size], np.int64))
-        flat = scope.add("MaxUnpool", [lifted, index, length], kernel_shape=[1], strides=[1])
-        scope.state_shape(flat, np.float32, (1, 1, size))
+        flat = scope.add("MaxUnpool", [lifted, index, length], kernel_shape=[1] * axes, strides=[1] * axes)
+        scope.state_shape(flat, np.float32, (1, 1, size, *[1] * (axes - 1)))
     else:
         zero = numpy_helper.from_array(np.zeros(1, quantised.dtype), "value")
-        length = scope.constant("length", np.array([1, 1, size], np.int64))
         zeros = scope.add("ConstantOfShape", [length], value=zero)
+        if axes > 1:
+            ends = scope.common(np.array([1, 1, -1] + [1] * (axes - 1), np.int64))
+            index, lifted = (scope.add("Reshape", [part, ends]) for part in (index, lifted))
         flat = scope.add("ScatterElements", [zeros, index, lifted], axis=2)
-    return scope.add("Reshape", [flat, scope.common(np.array(shape, np.int64))])
+    return scope.add("Reshape", [flat, scope.common(np.array(quantised.codes.shape, np.int64))])

@@ -36,6 +36,12 @@ class Scope:
         self.initialisers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
+    def varints(self, suffix: str, numbers: NDArray[np.int64], dtype: int) -> str:
+        """Store `numbers` >= 0 as a list of ONNX's integer type `dtype`: in a file, 7 bits of a number take a byte."""
+        name = f"{self.tensor}/{suffix}"
+        self.initialisers.append(helper.make_tensor(name, dtype, numbers.shape, numbers.reshape(-1).tolist()))
+        return name
+
     def common(self, array: NDArray[Any], name: str = "") -> str:
         """A constant that other tensors' decoders use too; its name says what it holds, where it is given none."""
         shape = "x".join(map(str, array.shape)) if array.ndim > 1 else str(array.ndim)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import onnx
 
 from sctool.export.codecs.bits import add_flags
 from sctool.export.codecs.codec import Quantised, ValueCodec
-from sctool.export.codecs.placement import add_placement, find_slots
+from sctool.export.codecs.placement import add_values, find_slots
 from sctool.export.codecs.scope import Scope
 
 
@@ -17,6 +20,7 @@ class Bitmask:
     name = "bitmask"
     opset = 18
     load_ns = (2e5, 4.5, 15.0)
+    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = find_slots(quantised)
@@ -25,7 +29,7 @@ class Bitmask:
         index = add_compress(scope, add_flags(scope, "bitmask", flags), len(flags) + -len(flags) % 8, 1, len(slots))
         ones = scope.common(np.array([1, 1, -1], np.int64))
         wide = scope.add("Cast", [scope.add("Reshape", [index, ones])], to=onnx.TensorProto.INT64)
-        return add_placement(scope, quantised, slots, wide, values)
+        return add_values(scope, quantised, slots, wide, values)
 
 
 def add_compress(scope: Scope, flags: str, length: int, step: int, count: int) -> str:

@@ -7,6 +7,9 @@ fail; but it alone stays sparse in a `.ort` file, which minimal builds of ONNX R
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import onnx
 from onnx import helper, numpy_helper
 
@@ -21,6 +24,7 @@ class Coo:
     name = "coo"
     opset = 11
     load_ns = (3e4, 0.0, 20.0)
+    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         if quantised.codes.ndim == 0:  # a sparse tensor has at least one axis

@@ -5,11 +5,14 @@ Every gap is at most 255: a longer one is bridged by explicit zeros.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import onnx
 
 from sctool.export.codecs.codec import Quantised, ValueCodec
-from sctool.export.codecs.placement import Slots, add_placement, find_slots
+from sctool.export.codecs.placement import Slots, add_values, find_slots
 from sctool.export.codecs.scope import Scope
 
 LONGEST = 255
@@ -31,10 +34,11 @@ class Gap8:
     name = "gap8"
     opset = 11
     load_ns = (1.2e5, 0.0, 12.0)
+    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = bridge_gaps(find_slots(quantised))
         gaps = np.diff(slots, prepend=0).astype(np.uint8)
         wide = scope.add("Cast", [scope.constant("gaps", gaps.reshape(1, 1, -1))], to=onnx.TensorProto.INT64)
         index = scope.add("CumSum", [wide, scope.common(np.array(2, np.int64))])
-        return add_placement(scope, quantised, slots, index, values)
+        return add_values(scope, quantised, slots, index, values)

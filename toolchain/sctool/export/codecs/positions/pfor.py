@@ -6,13 +6,16 @@ often as it is too long. Position 0 always has a value, so that an exclusive sum
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from sctool.export.codecs.bits import add_low_bits
 from sctool.export.codecs.codec import Quantised, ValueCodec
-from sctool.export.codecs.placement import Slots, add_placement, find_slots, pad_slots
+from sctool.export.codecs.placement import Slots, add_values, find_slots, pad_slots
 from sctool.export.codecs.scope import Scope
 
 WIDTHS = (3, 4, 5, 6, 8)
@@ -31,6 +34,7 @@ class Pfor:
     name = "pfor"
     opset = 18
     load_ns = (5.5e5, 0.0, 17.0)
+    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         size = quantised.codes.size
@@ -45,7 +49,7 @@ class Pfor:
         steps = add_patches(scope, "patch", steps, gaps >> k, 2**k, np.int64 if wide else np.int32)
         index = scope.add("CumSum", [steps, scope.common(np.array(2, np.int64))], exclusive=1)
         index = index if wide else scope.add("Cast", [index], to=onnx.TensorProto.INT64)
-        return add_placement(scope, quantised, slots, index, values)
+        return add_values(scope, quantised, slots, index, values)
 
 
 def add_patches(scope: Scope, suffix: str, steps: str, times: Slots, amount: int, dtype: type) -> str:

@@ -6,12 +6,15 @@ i-th position is 2**k b_i - sum_{j <= i} (2**k - 1 - r_j): so the complements of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import onnx
 
 from sctool.export.codecs.bits import add_flags, add_unpack
 from sctool.export.codecs.codec import Quantised, ValueCodec
-from sctool.export.codecs.placement import Slots, add_placement, find_slots, pad_slots
+from sctool.export.codecs.placement import Slots, add_values, find_slots, pad_slots
 from sctool.export.codecs.positions.bitmask import add_compress
 from sctool.export.codecs.scope import Scope
 
@@ -53,6 +56,7 @@ class Rice:
     name = "rice"
     opset = 18
     load_ns = (4.5e5, 0.0, 30.0)
+    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = find_slots(quantised)
@@ -69,4 +73,4 @@ class Rice:
         lost = scope.add("CumSum", [scope.add("Cast", [low], to=dtype), scope.common(np.array(2, np.int64))])
         index = scope.add("Sub", [stops, lost])
         index = index if wide else scope.add("Cast", [index], to=onnx.TensorProto.INT64)
-        return add_placement(scope, quantised, slots, index, values)
+        return add_values(scope, quantised, slots, index, values)

@@ -28,7 +28,7 @@ FLOAT, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
 
 def choose_exponents(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
     """(classes int64 [<= 2**w], w): the commonest biased exponents, rising; 0 stands for +0.0 alone."""
-    kinds, counts = np.unique(_classes(values), return_counts=True)
+    kinds, counts = np.unique(classify(values), return_counts=True)
     usable = kinds >= 0
     order = np.argsort(-counts[usable], kind="stable")
     kinds, counts = kinds[usable][order], counts[usable][order]
@@ -36,17 +36,48 @@ def choose_exponents(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], in
     return np.sort(kinds[: 2**width]), width
 
 
-def _classes(values: NDArray[np.float32]) -> NDArray[np.int64]:
+def classify(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """Biased exponent; 0 for +0.0; -1 where neither an integer times a power of two of normal numbers nor that."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     exponents = ((bits >> 23) & 255).astype(np.int64)
     return np.where(bits == 0, _ZERO, np.where((exponents >= _LOWEST) & (exponents < 255), exponents, -1))
 
 
+def are_normal(values: NDArray[np.float32]) -> bool:
+    """Whether each is an integer of 24 bits, not 0, times a power of two that is a normal number."""
+    return len(values) > 0 and bool((classify(values) > _ZERO).all())
+
+
 def significand_table() -> NDArray[np.float32]:
     """float32 [256]: sign and 7 bits of fraction -> what they stand for; a negative one counts up to its magnitude."""
     magnitude = (128 + np.arange(128)) * 65536
     return np.concatenate([magnitude, -magnitude - 65535]).astype(np.float32)
+
+
+def add_significands(scope: Scope, values: NDArray[np.float32]) -> str:
+    """Store `values` [1, 1, rows, n], usable and of one exponent in each row, and add the nodes that give them back."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    exponents, places = np.unique(classify(values[..., :1]), return_inverse=True)
+    integer = _add_integers(scope, bits)
+    stored = scope.constant("exponents", places.reshape(1, 1, -1, 1).astype(np.uint8))
+    which = scope.add("Cast", [stored], to=INT32)
+    return scope.add("Mul", [integer, scope.add("Gather", [scope.constant("powers", _powers(exponents)), which])])
+
+
+def _add_integers(scope: Scope, bits: NDArray[np.uint32]) -> str:
+    """Sign and fraction of float32 with bits `bits`, as integers of magnitude 2**23 to 2**24, in float32."""
+    low = (bits & 0xFFFF).astype(np.uint16)
+    low = np.where(bits >> 31, 65535 - low, low).astype(np.uint16)
+    high = (((bits >> 24) & 0x80) | ((bits >> 16) & 0x7F)).astype(np.uint8)
+    place = scope.add("Cast", [scope.constant("high", high)], to=INT32)
+    significand = scope.add("Gather", [scope.common(significand_table(), "significand"), place])
+    return scope.add("Add", [significand, scope.add("Cast", [scope.constant("low", low)], to=FLOAT)])
+
+
+def _powers(exponents: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What an integer of 24 bits is multiplied with, by biased exponent; 0 for +0.0."""
+    with np.errstate(under="ignore"):
+        return np.where(exponents == _ZERO, 0.0, 2.0 ** (exponents - 150.0)).astype(np.float32)
 
 
 class Split:
@@ -65,19 +96,11 @@ class Split:
     def add_lift(self, scope: Scope, codes: NDArray[Any], shape: tuple[int, ...], quantised: Quantised) -> str:
         bits = np.ascontiguousarray(codes).view(np.uint32)
         exponents, width = choose_exponents(codes)
-        classes = _classes(codes)
+        classes = classify(codes)
         aside = np.flatnonzero(~np.isin(classes, exponents))
-        low = (bits & 0xFFFF).astype(np.uint16)
-        low = np.where(bits >> 31, 65535 - low, low).astype(np.uint16)
-        high = (((bits >> 24) & 0x80) | ((bits >> 16) & 0x7F)).astype(np.uint8)
         places = np.minimum(np.searchsorted(exponents, classes), len(exponents) - 1 if len(exponents) else 0)
-        with np.errstate(under="ignore"):
-            powers = np.where(exponents == _ZERO, 0.0, 2.0 ** (exponents - 150.0)).astype(np.float32)
-        table = scope.common(significand_table(), "significand")
-        place = scope.add("Cast", [scope.constant("high", high.reshape(shape))], to=INT32)
-        significand = scope.add("Gather", [table, place])
-        rest = scope.add("Cast", [scope.constant("low", low.reshape(shape))], to=FLOAT)
-        integer = scope.add("Add", [significand, rest])
+        integer = _add_integers(scope, bits.reshape(shape))
+        powers = _powers(exponents)
         which = scope.add("Cast", [add_low_bits(scope, "exponents", places, width, shape)], to=INT32)
         power = scope.add("Gather", [scope.constant("powers", np.resize(powers, max(len(powers), 1))), which])
         whole = scope.add("Mul", [integer, power])
