@@ -120,12 +120,12 @@ def export(
             **{_size_key(name): entry.size_bytes for name, entry in {**beside, **executorch}.items()},
         }
         manifest = _manifest(run, device_target.name, model, files, built, backends, sizes, parity, reference.shape[1])
-        sbom = write_sbom(staging, manifest)
-        manifest = manifest.model_copy(update={"documents": {sbom: _document(staging / sbom)}})
-        write_manifest(staging, manifest)
-        write_model_card(staging, manifest, None)
+        write_sbom(staging, manifest)
         core_ml = _core_ml(staging, folded, example) if device_target.platform == "ios" else None
         write_handover(staging, device_target, manifest, core_ml)
+        manifest = manifest.model_copy(update={"documents": _list_documents(staging, manifest)})
+        write_manifest(staging, manifest)
+        write_model_card(staging, manifest, None)
         if key:
             key.sign(staging, manifest)
         progress(4, 4, "exported")
@@ -229,6 +229,12 @@ def parity_gate(settings: ExportConfig, precision: str, reference: NDArray[np.fl
 def _size_key(name: str) -> str:
     """ "model.int8.pte" -> "int8_pte_bytes", "model.spte" -> "spte_bytes"."""
     return "_".join([*name.split(".")[1:], "bytes"])
+
+
+def _list_documents(bundle: Path, manifest: Manifest) -> dict[str, DocumentEntry]:
+    """All files in `bundle` but those that runtimes execute: SBOM, hand-over, Core ML package; name -> entry."""
+    names = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+    return {name: _document(names[name]) for name in sorted(names) if name not in manifest.files}
 
 
 def _document(path: Path) -> DocumentEntry:
