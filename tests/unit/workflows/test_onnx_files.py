@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sctool.export.precision import lower_precision
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.export import parity_gate
+from sctool.workflows.export_records import read_export_records
 from sctool.workflows.onnx_files import OnnxFiles, build_onnx, write_onnx
 from sctool.workflows.run_directory import load_run_model, read_run
 
@@ -33,7 +35,7 @@ def records() -> np.ndarray:
 def built(made_run: Path, records: np.ndarray) -> OnnxFiles:
     run = read_run(made_run)
     settings = run.config.export.model_copy(update={"precisions": ["float32", "float16", "int8"]})
-    return build_onnx(run, settings, load_run_model(run), records)
+    return build_onnx(settings, load_run_model(run), replace(read_export_records(run), parity=records))
 
 
 def test_every_precision_answers_within_its_gate(

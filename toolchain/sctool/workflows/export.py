@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from sctool import __version__
 from sctool.atomic import new_directory, refuse_existing
-from sctool.data.source import load_dataset
 from sctool.domain.config import ExportConfig
 from sctool.domain.target import load_target
 from sctool.errors import ArtifactError, ConfigError, ExportError, NativeRuntimeMissing
@@ -41,12 +40,12 @@ from sctool.resources import suggest
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.executorch_files import write_executorch
+from sctool.workflows.export_records import read_export_records
 from sctool.workflows.onnx_files import ANY_BATCH, OnnxFiles, build_onnx, write_onnx
 from sctool.workflows.progress import Progress, ignore_progress
-from sctool.workflows.run_directory import DENSE, MASKS, MODEL, Run, load_run_model, read_run, read_split, read_tensors
+from sctool.workflows.run_directory import DENSE, MASKS, MODEL, Run, load_run_model, read_run, read_tensors
 from sctool.workflows.sparse_onnx import write_sparse_onnx
 
-PARITY_RECORDS = 512
 ROUNDED = {"float16": "float16", "int8": "int8", "codebook256": "int8", "codebook16": "int8"}
 """How model.onnx stores its values -> the precision whose parity limits hold."""
 
@@ -79,7 +78,8 @@ def export(
     folder = output or run_path / "bundles" / (device_target.name + ("-dense" if model == "dense" else ""))
     refuse_existing(folder, overwrite=overwrite, marker=MANIFEST)
     torch.set_num_threads(1)
-    records = _parity_records(run)
+    given = read_export_records(run)
+    records = given.parity
     weights = DENSE if model == "dense" else MODEL
     _check_zeros(run)
     reference = EagerSession(load_run_model(run, weights)).run(records)
@@ -87,17 +87,18 @@ def export(
     example = torch.from_numpy(records[:2])
     with new_directory(folder, overwrite=overwrite, marker=MANIFEST) as staging:
         progress(0, 4, "exporting ONNX")
-        built = build_onnx(run, settings, folded, records)
+        built = build_onnx(settings, folded, given)
         dense_bytes = _dense_baseline_bytes(run, example)
         written = write_onnx(staging, built, note)
         progress(1, 4, "exporting ExecuTorch")
         sparse_runtime = (backend or settings.backend or device_target.delegate) == "sparse"
         executorch, backends = write_executorch(
             staging,
-            run,
+            settings,
             folded,
             example,
             note,
+            given.calibration,
             package=settings.sparse_package and model == "sparse",
             sparse_for=device_target if sparse_runtime else None,
         )
@@ -136,10 +137,10 @@ def plan_export(run_path: Path, *, codec: str | None = None) -> dict[str, Any]:
     """What `export` would write as ONNX, and the table of its sizes; nothing is written. Raises as `export` does."""
     run = read_run(run_path)
     torch.set_num_threads(1)
-    records = _parity_records(run)
+    given = read_export_records(run)
     _check_zeros(run)
     folded, note = fold_batch_norm(load_run_model(run))
-    built = build_onnx(run, _choose_codec(run.config.export, codec), folded, records)
+    built = build_onnx(_choose_codec(run.config.export, codec), folded, given)
     return {
         "run": str(run_path), "note": note, "passes": [entry.model_dump() for entry in built.removed],
         "onnx": {
@@ -172,17 +173,6 @@ def _core_ml(staging: Path, model: torch.nn.Module, example: torch.Tensor) -> st
     return (
         f"`ios/model.mlpackage`, {sparse} tensors stored as a bitmask and their non-zeros, computed as Core ML likes."
     )
-
-
-def _parity_records(run: Run) -> NDArray[np.float32]:
-    """Up to PARITY_RECORDS real records: test and validation first, train where these are too few."""
-    data = load_dataset(run.config.data.source, run.config.data.root)
-    split = read_split(run)
-    rows = np.concatenate([split["test"], split["validation"], split["train"]])[:PARITY_RECORDS]
-    if len(data.x) <= rows.max() or list(data.x.shape[1:]) != list(run.summary["data"]["input_shape"]):
-        raise ArtifactError(f"The data {run.config.data.source!r} are not those of {run.path}.", hint="Restore them.")
-    records: NDArray[np.float32] = data.x[rows]
-    return records
 
 
 def _check_zeros(run: Run) -> None:
