@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from sctool import __version__
 from sctool.atomic import new_directory, refuse_existing
+from sctool.domain.artifact import Precision
 from sctool.domain.config import ExportConfig
 from sctool.domain.target import load_target
 from sctool.errors import ArtifactError, ConfigError, ExportError, NativeRuntimeMissing
@@ -59,21 +61,28 @@ def export(
     output: Path | None = None,
     overwrite: bool = False,
     codec: str | None = None,
+    precisions: Sequence[str] | None = None,
     key: SigningKey | None = None,
     progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:
     """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest; with a `key`,
-    sign it. `model`: what the search ended with, or the dense baseline, to compare or where it will do. `codec` overrides
-    the run's export.codec.
+    sign it. `model`: what the search ended with, or the dense baseline, to compare or where it will do. `codec` and
+    `precisions` override the run's export.codec and export.precisions.
 
     `backend` "sparse" puts the .pte's layers where that pays on our runtime, and writes model.sparse.onnx, which does the
     same in ONNX Runtime (default: the config's, else what the target's delegate says). NativeRuntimeMissing where that is
     not built: what was written could not be loaded again. Raises ArtifactError for a damaged run, ConfigError for an
-    unknown target, and ExportError where a model cannot be exported or where a written file, loaded again, does not answer
-    as eager PyTorch does. Same run, same bytes.
+    unknown target, codec or precision, and for the sparse backend without float32, which it computes in; ExportError
+    where a model cannot be exported or where a written file, loaded again, does not answer as eager PyTorch does. Same
+    run and settings, same bytes.
     """
     run = read_run(run_path)
-    settings = _choose_codec(run.config.export, codec)
+    settings = _override(run.config.export, codec, precisions)
+    if (backend or settings.backend) == "sparse" and "float32" not in settings.precisions:
+        raise ConfigError(
+            f"The sparse backend computes in float32; the precisions are {', '.join(settings.precisions)}.",
+            hint="Add float32 to --precision, or take --backend xnnpack.",
+        )
     device_target = load_target(target or settings.target)
     folder = output or run_path / "bundles" / (device_target.name + ("-dense" if model == "dense" else ""))
     refuse_existing(folder, overwrite=overwrite, marker=MANIFEST)
@@ -133,14 +142,14 @@ def export(
     return folder, manifest.model_dump(mode="json")
 
 
-def plan_export(run_path: Path, *, codec: str | None = None) -> dict[str, Any]:
+def plan_export(run_path: Path, *, codec: str | None = None, precisions: Sequence[str] | None = None) -> dict[str, Any]:
     """What `export` would write as ONNX, and the table of its sizes; nothing is written. Raises as `export` does."""
     run = read_run(run_path)
     torch.set_num_threads(1)
     given = read_export_records(run)
     _check_zeros(run)
     folded, note = fold_batch_norm(load_run_model(run))
-    built = build_onnx(_choose_codec(run.config.export, codec), folded, given)
+    built = build_onnx(_override(run.config.export, codec, precisions), folded, given)
     return {
         "run": str(run_path), "note": note, "passes": [entry.model_dump() for entry in built.removed],
         "onnx": {
@@ -152,14 +161,22 @@ def plan_export(run_path: Path, *, codec: str | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _choose_codec(settings: ExportConfig, codec: str | None) -> ExportConfig:
-    """ConfigError for an unknown codec."""
-    known = get_args(ExportConfig.model_fields["codec"].annotation)
-    if codec is None:
-        return settings
-    if codec not in known:
-        raise ConfigError(f"Unknown codec {codec!r}.", hint=suggest(codec, list(known)))
-    return settings.model_copy(update={"codec": codec})
+def _override(settings: ExportConfig, codec: str | None, precisions: Sequence[str] | None) -> ExportConfig:
+    """What was named instead of the run's settings; each precision once. ConfigError for an unknown codec or precision."""
+    given: dict[str, Any] = {}
+    if codec is not None:
+        given["codec"] = _known(codec, "codec", get_args(ExportConfig.model_fields["codec"].annotation))
+    if precisions is not None:
+        given["precisions"] = [_known(name, "precision", get_args(Precision)) for name in dict.fromkeys(precisions)]
+        if not precisions:
+            raise ConfigError("No precision was named.", hint=f"Name some of {', '.join(get_args(Precision))}.")
+    return settings.model_copy(update=given)
+
+
+def _known(name: str, what: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise ConfigError(f"Unknown {what} {name!r}.", hint=suggest(name, list(known)))
+    return name
 
 
 def _core_ml(staging: Path, model: torch.nn.Module, example: torch.Tensor) -> str:
@@ -200,9 +217,18 @@ def _check_parity(
             f"{path.name} lost parity with eager on {parity.records} records: max abs error {parity.max_abs_error:.3g} "
             f"(limit {max_abs_error:.3g}), top-1 agreement {parity.top1_agreement:.4f} "
             f"(limit {min_top1_agreement:g}).",
-            hint="Nothing was written; try export.codec = 'dense' to see which step changes the answers.",
+            hint=_suggest_step(precision),
         )
     return ParityEntry(**vars(parity))
+
+
+def _suggest_step(precision: str) -> str:
+    if precision == "float32":
+        return "Nothing was written; try export.codec = 'dense' to see which step changes the answers."
+    return (
+        f"Nothing was written; leave {precision} out (--precision, export.precisions, export.values), or raise "
+        f"export.{precision}_max_relative_error or lower export.{precision}_min_top1_agreement."
+    )
 
 
 def parity_gate(settings: ExportConfig, precision: str, reference: NDArray[np.float32]) -> tuple[float, float]:
