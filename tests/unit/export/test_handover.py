@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from sctool.domain.target import load_target
-from sctool.errors import ExportError
+from sctool.errors import ArtifactError, ExportError
 from sctool.export.coreml import _check_weights, export_core_ml
-from sctool.export.handover import write_handover
-from sctool.export.manifest import read_manifest
+from sctool.export.handover import FILES, write_handover
+from sctool.export.manifest import DocumentEntry, Manifest, check_files, read_manifest, write_manifest
 
 ROOT_FILES = {"manifest.json", "model.onnx", "model.pte"}
 
@@ -56,6 +57,42 @@ def test_no_snippet_for_a_runtime_that_the_bundle_has_no_file_for(bundle_copy: P
         assert "onnx" in text.lower()
     assert "executorch-android" not in (bundle_copy / "android/build.gradle.kts").read_text()
     assert not re.search(r"org\.pytorch", (bundle_copy / "android/SctoolModel.kt").read_text())
+
+
+def test_the_manifest_covers_every_file_but_itself_and_the_card(made_run: Path) -> None:
+    bundle = made_run / "bundles/android"
+    manifest = read_manifest(bundle)
+    there = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert there - {*manifest.files, *manifest.documents} == {"manifest.json", "MODEL_CARD.md"}
+    assert set(FILES["android"]) < set(manifest.documents)
+
+
+@pytest.mark.parametrize("name", FILES["android"])
+def test_a_changed_or_missing_hand_over_is_refused(bundle_copy: Path, name: str) -> None:
+    manifest, path = read_manifest(bundle_copy), bundle_copy / name
+    check_files(bundle_copy, manifest)
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(ArtifactError, match="damaged or altered"):
+        check_files(bundle_copy, manifest)
+    path.unlink()
+    with pytest.raises(ArtifactError, match="missing"):
+        check_files(bundle_copy, manifest)
+
+
+def test_a_bundle_of_an_earlier_version_lists_no_hand_over_and_still_reads(bundle_copy: Path) -> None:
+    manifest = read_manifest(bundle_copy)
+    documents = {name: entry for name, entry in manifest.documents.items() if "/" not in name}
+    write_manifest(bundle_copy, manifest.model_copy(update={"documents": documents}))
+    (bundle_copy / "android/README.md").write_text("changed")
+    check_files(bundle_copy, read_manifest(bundle_copy))
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../x", "a//x", "a/", "./x", "a\\x", "a/.x", "a\n", "a/" * 200 + "x"])
+def test_no_document_lies_outside_the_bundle(made_run: Path, name: str) -> None:
+    manifest = read_manifest(made_run / "bundles/android").model_dump()
+    entry = DocumentEntry(sha256="0" * 64, size_bytes=0).model_dump()
+    with pytest.raises(ValidationError, match="documents"):
+        Manifest.model_validate({**manifest, "documents": {name: entry}})
 
 
 def sparse_net() -> nn.Module:

@@ -29,12 +29,12 @@ def test_which_measurement_gates_which_target(kind: str, measured_on: MeasuredOn
     limits = target(kind, latency_p95_ms=1.0, peak_memory_mib=1.0)
     profiles = [profile(measured_on, 99.0)]
     decides = measured_on == ("host" if kind == "host" else "device")
-    assert len(check_budget(profiles, 0, limits)) == (2 if decides else 0)
+    assert len(check_budget(profiles, {}, limits)) == (2 if decides else 0)
     assert len(not_gated(profiles, limits)) == (0 if decides else 2)
 
 
 def test_no_limit_no_violation_and_no_note() -> None:
-    assert check_budget([profile("device", 1e9)], 2**40, target()) == []
+    assert check_budget([profile("device", 1e9)], {"m.onnx": 2**40}, target()) == []
     assert not_gated([], target()) == []
 
 
@@ -43,15 +43,20 @@ def test_no_profile_at_all_is_said() -> None:
 
 
 def test_a_figure_that_is_no_number_violates() -> None:
-    assert check_budget([profile("device", float("nan"))], 0, target(latency_p95_ms=1.0))
+    assert check_budget([profile("device", float("nan"))], {}, target(latency_p95_ms=1.0))
 
 
 @given(
-    latency=st.floats(0.01, 100), limit=st.floats(0.01, 100), size=st.integers(0, 2**24), size_mib=st.floats(0.1, 20)
+    latency=st.floats(0.01, 100),
+    limit=st.floats(0.01, 100),
+    size_mib=st.floats(0.1, 20),
+    sizes=st.dictionaries(st.sampled_from(["model.onnx", "model.pte", "model.spte"]), st.integers(0, 2**25)),
 )
 def test_violations_are_exactly_the_figures_over_their_limit(
-    latency: float, limit: float, size: int, size_mib: float
+    latency: float, limit: float, size_mib: float, sizes: dict[str, int]
 ) -> None:
     measured = profile("device", latency)
-    found = check_budget([measured], size, target(latency_p95_ms=limit, size_mib=size_mib))
-    assert len(found) == (measured.percentile_ms(95) > limit) + (size / 2**20 > size_mib)
+    found = check_budget([measured], sizes, target(latency_p95_ms=limit, size_mib=size_mib))
+    too_large = [name for name, size in sizes.items() if size / 2**20 > size_mib]
+    assert len(found) == (measured.percentile_ms(95) > limit) + len(too_large)
+    assert all(any(f"({name})" in told for told in found) for name in too_large)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from typer.testing import CliRunner
 
 from sctool.cli.app import app
 from sctool.errors import ExportError
+from sctool.export.manifest import read_manifest
 from sctool.export.precision import lower_precision
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.export import parity_gate
+from sctool.workflows.export_records import read_export_records
 from sctool.workflows.onnx_files import OnnxFiles, build_onnx, write_onnx
 from sctool.workflows.run_directory import load_run_model, read_run
+from sctool.workflows.subject import open_subject
 
 LEVELS = ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"]
 
@@ -33,7 +37,7 @@ def records() -> np.ndarray:
 def built(made_run: Path, records: np.ndarray) -> OnnxFiles:
     run = read_run(made_run)
     settings = run.config.export.model_copy(update={"precisions": ["float32", "float16", "int8"]})
-    return build_onnx(run, settings, load_run_model(run), records)
+    return build_onnx(settings, load_run_model(run), replace(read_export_records(run), parity=records))
 
 
 def test_every_precision_answers_within_its_gate(
@@ -114,3 +118,36 @@ def test_a_dry_run_writes_nothing_and_shows_every_codec(made_run: Path, tmp_path
 def test_an_unknown_codec_is_named(made_run: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(made_run), "--codec", "rise", "--dry-run"])
     assert done.exit_code == 3 and "rise" in done.stderr and "rice" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--precision", "int4"], "Unknown precision 'int4'"),
+        (["--precision", ""], "Unknown precision ''"),
+        (["--precision", "float32,"], "Unknown precision ''"),
+        (["--precision", "int8", "--backend", "sparse"], "computes in float32"),
+    ],
+)
+def test_precisions_that_cannot_be_had_are_told(
+    made_run: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = CliRunner().invoke(app, ["export", str(made_run), "--output", str(tmp_path / "bundle"), *arguments])
+    assert done.exit_code == 3 and words in done.stderr
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_precision_named_at_export_goes_before_the_config(made_run: Path, tmp_path: Path) -> None:
+    assert read_run(made_run).config.export.precisions == ["float32"]
+    command = ["export", str(made_run), "--output", str(tmp_path / "bundle"), "--precision", "int8, int8"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    files = read_manifest(tmp_path / "bundle").files
+    assert {name: entry.precision for name, entry in files.items()} == {
+        "model.onnx": "float32", "model.int8.onnx": "int8", "model.int8.pte": "int8", "model.int8.spte": "int8",
+    }  # fmt: skip
+    card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    assert "| model.int8.pte | executorch+xnnpack | int8 |" in card
+    with open_subject(tmp_path / "bundle", run=made_run, config=None, data_source=None) as subject:
+        kinds = {column.name.split(" ")[0]: column.shadow_kind for column in subject.columns[2:]}
+    assert kinds == {name: "sparse" if name == "model.onnx" else "sparse:int8" for name in files}

@@ -82,6 +82,7 @@ def compress(
     "sctool export runs/digits --dense",
     "sctool export runs/digits --sign release.key --overwrite",
     "sctool export runs/digits --codec small --dry-run",
+    "sctool export runs/digits --precision float32,int8 --overwrite",
 )
 @guarded
 def export(
@@ -104,6 +105,10 @@ def export(
         str | None,
         typer.Option("--codec", help="auto, small, fast, ort, or one codec's name; overrides export.codec."),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="float32, float16, int8, or some with commas; overrides export.precisions."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing; show what every codec makes of every layer.")
     ] = False,
@@ -121,13 +126,14 @@ def export(
         raise ConfigError(f"--backend {backend!r}: it is xnnpack or sparse.")
     chosen: Literal["xnnpack", "sparse"] | None = backend  # type: ignore[assignment]
     sink = Output(as_json=as_json, quiet=quiet)
+    precisions = [name.strip() for name in precision.split(",")] if precision is not None else None
     if dry_run:
-        return _plan(sink, run, codec)
+        return _plan(sink, run, codec, precisions)
     key = read_key(sign) if sign else None
     with sink.progress() as progress:
         folder, manifest = work(
             run, target=target, model="dense" if dense else "sparse", backend=chosen, output=output,
-            overwrite=overwrite, codec=codec, key=key, progress=progress,
+            overwrite=overwrite, codec=codec, precisions=precisions, key=key, progress=progress,
         )  # fmt: skip
     sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
 
@@ -379,10 +385,10 @@ def run(
     _fail_over_budget(results.profile)
 
 
-def _plan(sink: Output, run: Path, codec: str | None) -> None:
+def _plan(sink: Output, run: Path, codec: str | None, precisions: list[str] | None) -> None:
     from sctool.workflows.export import plan_export
 
-    plan = plan_export(run, codec=codec)
+    plan = plan_export(run, codec=codec, precisions=precisions)
     sink.result(plan, lambda out: render.draw_plan(out, plan))
 
 

@@ -19,6 +19,10 @@ AGAIN = "Export the run again: `sctool export RUN --overwrite`."
 ModelKind = Literal["sparse", "dense"]
 """Which of a run's two models: what the search ended with, or the dense baseline beside it."""
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+DocumentName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=255)
+]
+"""A relative path with "/" between its parts; none of them begins with a dot, so that none leads out of the bundle."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -126,7 +130,7 @@ class Manifest(_Record):
     density: float
     sizes: dict[str, int]
     parity: dict[str, ParityEntry]
-    documents: dict[FileName, DocumentEntry] = {}
+    documents: dict[DocumentName, DocumentEntry] = {}
     accuracy: dict[str, float] = {}
     passes: list[PassEntry] = []
 

@@ -75,7 +75,7 @@ def lower_precision(model: onnx.ModelProto, precision: str, records: Records) ->
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
             f"Cannot lower the model to {precision}: {type(error).__name__}: {reason}.",
-            hint=f"Take {precision!r} out of export.precisions, or run with --debug.",
+            hint=f"Take {precision!r} out of --precision or export.precisions, or run with --debug.",
         ) from error
     strip_traces(lowered)
     return lowered

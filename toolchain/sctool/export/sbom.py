@@ -20,11 +20,9 @@ _NAMESPACE = uuid.UUID("6f1c6b0e-6a3e-5d0c-9a4b-8f6f2f6d3c11")
 _RUNTIMES = {"onnxruntime", "executorch"}
 
 
-def write_sbom(bundle: Path, manifest: Manifest) -> str:
-    """Write the bill of materials into `bundle` and return its file name. No time and no chance in it: same manifest, same
-    bytes."""
+def write_sbom(bundle: Path, manifest: Manifest) -> None:
+    """Write the bill of materials into `bundle`. No time and no chance in it: same manifest, same bytes."""
     write_file(bundle / FILE, render_sbom(manifest))
-    return FILE
 
 
 def render_sbom(manifest: Manifest) -> str:

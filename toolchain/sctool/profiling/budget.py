@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sctool.domain.measurement import LatencyProfile
@@ -19,17 +19,19 @@ def gates(profile: LatencyProfile, target: Target) -> bool:
     return profile.measured_on == ("host" if target.kind == "host" else "device")
 
 
-def check_budget(profiles: Sequence[LatencyProfile], size_bytes: int, target: Target) -> list[str]:
-    """The violations, one sentence each; empty where all is within the target's budget.
+def check_budget(profiles: Sequence[LatencyProfile], sizes: Mapping[str, int], target: Target) -> list[str]:
+    """The violations, one sentence each; empty where all is within the target's budget. `sizes`: file -> bytes.
 
-    Size is always checked. Latency and memory are checked where `gates` holds: figures of a host or an emulator say
-    nothing about a phone's milliseconds, see `not_gated`.
+    Size is always checked, of each file by itself: an application ships the one that its runtime loads. Latency and memory
+    are checked where `gates` holds: figures of a host or an emulator say nothing about a phone's milliseconds, see
+    `not_gated`.
     """
     budget = target.budget
     found: list[str] = []
-    size_mib = size_bytes / 2**20
-    if budget.size_mib is not None and size_mib > budget.size_mib:
-        found.append(f"Size {size_mib:.3f} MiB is over the {budget.size_mib:g} MiB of {target.name}.")
+    for name, size_bytes in sizes.items():
+        size_mib = size_bytes / 2**20
+        if budget.size_mib is not None and size_mib > budget.size_mib:
+            found.append(f"Size {size_mib:.3f} MiB is over the {budget.size_mib:g} MiB of {target.name} ({name}).")
     for profile in profiles:
         if not gates(profile, target):
             continue

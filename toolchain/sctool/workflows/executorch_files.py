@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sctool.atomic import write_file
-from sctool.data.source import load_dataset
 from sctool.domain.artifact import ArtifactFormat, Precision
+from sctool.domain.config import ExportConfig
 from sctool.domain.target import Target
 from sctool.errors import ExportError
 from sctool.export.executorch import export_pte, export_sparse_pte
@@ -23,7 +23,6 @@ from sctool.export.storage_rules import PACKAGE, SPARSE_BACKEND, XNNPACK, Storag
 from sctool.formats.spte import MAX_UNPACKED, pack
 from sctool.native.costs import load_costs
 from sctool.workflows.kernels import target_isa
-from sctool.workflows.run_directory import Run, read_split
 
 RUNTIME, SPARSE_RUNTIME = "executorch+xnnpack", "executorch+sparse"
 PTE_NOTE = "XNNPACK stores and computes dense weights by its design: this file is as large as the dense model's"
@@ -33,27 +32,30 @@ SPTE_NOTE = "the program beside it with its weights stored sparse; unpacked, byt
 
 def write_executorch(
     folder: Path,
-    run: Run,
+    settings: ExportConfig,
     model: nn.Module,
     example: torch.Tensor,
     note: str,
+    calibration: NDArray[np.float32],
     *,
     package: bool,
     sparse_for: Target | None = None,
 ) -> tuple[dict[str, FileEntry], list[BackendEntry]]:
-    """Write the run's `model` into `folder` in every precision of its config, with `package` also as sparse packages; file
-    name -> entry of the manifest.
+    """Write the run's `model` into `folder` in every precision of `settings`, with `package` also as sparse packages; file
+    name -> entry of the manifest. `calibration` [M, ...]: records that int8 takes its ranges from.
 
     With `sparse_for`, the float32 program puts the layers where that pays on that target on our sparse runtime; which
     backend takes which layer comes second. `note` goes with each file. Raises ExportError where the model cannot be
     exported or is over 2 GiB.
     """
-    settings = run.config.export
     files: dict[str, FileEntry] = {}
     backends: list[BackendEntry] = []
-    calibration = torch.from_numpy(calibration_records(run)) if "int8" in settings.precisions else None
     for precision in settings.precisions:
-        arguments = {"max_batch": settings.max_batch, "precision": precision, "calibration": calibration}
+        arguments = {
+            "max_batch": settings.max_batch,
+            "precision": precision,
+            "calibration": torch.from_numpy(calibration),
+        }
         path = folder / name_file(precision, "pte")
         if sparse_for is not None and precision == "float32":
             program, backends = _export_sparse(model, example, settings.max_batch, sparse_for)
@@ -104,13 +106,6 @@ def describe_file(
         sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), format=kind, runtime=runtime,
         precision=precision, codec=codec, note=note, stores=rule.stores, computes=rule.computes, because=rule.because,
     )  # fmt: skip
-
-
-def calibration_records(run: Run) -> NDArray[np.float32]:
-    """The records of the split part `quantisation`, [N, ...]."""
-    data = load_dataset(run.config.data.source, run.config.data.root)
-    records: NDArray[np.float32] = data.x[read_split(run)["quantisation"]]
-    return records
 
 
 def _checked(content: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from sctool import __version__
 from sctool.atomic import new_directory, refuse_existing
-from sctool.data.source import load_dataset
+from sctool.domain.artifact import Precision
 from sctool.domain.config import ExportConfig
 from sctool.domain.target import load_target
 from sctool.errors import ArtifactError, ConfigError, ExportError, NativeRuntimeMissing
@@ -41,12 +42,12 @@ from sctool.resources import suggest
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.executorch_files import write_executorch
+from sctool.workflows.export_records import read_export_records
 from sctool.workflows.onnx_files import ANY_BATCH, OnnxFiles, build_onnx, write_onnx
 from sctool.workflows.progress import Progress, ignore_progress
-from sctool.workflows.run_directory import DENSE, MASKS, MODEL, Run, load_run_model, read_run, read_split, read_tensors
+from sctool.workflows.run_directory import DENSE, MASKS, MODEL, Run, load_run_model, read_run, read_tensors
 from sctool.workflows.sparse_onnx import write_sparse_onnx
 
-PARITY_RECORDS = 512
 ROUNDED = {"float16": "float16", "int8": "int8", "codebook256": "int8", "codebook16": "int8"}
 """How model.onnx stores its values -> the precision whose parity limits hold."""
 
@@ -60,26 +61,34 @@ def export(
     output: Path | None = None,
     overwrite: bool = False,
     codec: str | None = None,
+    precisions: Sequence[str] | None = None,
     key: SigningKey | None = None,
     progress: Progress = ignore_progress,
 ) -> tuple[Path, dict[str, Any]]:
     """Write the bundle of a run for `target` (default: the run's config) and return its path and manifest; with a `key`,
-    sign it. `model`: what the search ended with, or the dense baseline, to compare or where it will do. `codec` overrides
-    the run's export.codec.
+    sign it. `model`: what the search ended with, or the dense baseline, to compare or where it will do. `codec` and
+    `precisions` override the run's export.codec and export.precisions.
 
     `backend` "sparse" puts the .pte's layers where that pays on our runtime, and writes model.sparse.onnx, which does the
     same in ONNX Runtime (default: the config's, else what the target's delegate says). NativeRuntimeMissing where that is
     not built: what was written could not be loaded again. Raises ArtifactError for a damaged run, ConfigError for an
-    unknown target, and ExportError where a model cannot be exported or where a written file, loaded again, does not answer
-    as eager PyTorch does. Same run, same bytes.
+    unknown target, codec or precision, and for the sparse backend without float32, which it computes in; ExportError
+    where a model cannot be exported or where a written file, loaded again, does not answer as eager PyTorch does. Same
+    run and settings, same bytes.
     """
     run = read_run(run_path)
-    settings = _choose_codec(run.config.export, codec)
+    settings = _override(run.config.export, codec, precisions)
+    if (backend or settings.backend) == "sparse" and "float32" not in settings.precisions:
+        raise ConfigError(
+            f"The sparse backend computes in float32; the precisions are {', '.join(settings.precisions)}.",
+            hint="Add float32 to --precision, or take --backend xnnpack.",
+        )
     device_target = load_target(target or settings.target)
     folder = output or run_path / "bundles" / (device_target.name + ("-dense" if model == "dense" else ""))
     refuse_existing(folder, overwrite=overwrite, marker=MANIFEST)
     torch.set_num_threads(1)
-    records = _parity_records(run)
+    given = read_export_records(run)
+    records = given.parity
     weights = DENSE if model == "dense" else MODEL
     _check_zeros(run)
     reference = EagerSession(load_run_model(run, weights)).run(records)
@@ -87,17 +96,18 @@ def export(
     example = torch.from_numpy(records[:2])
     with new_directory(folder, overwrite=overwrite, marker=MANIFEST) as staging:
         progress(0, 4, "exporting ONNX")
-        built = build_onnx(run, settings, folded, records)
+        built = build_onnx(settings, folded, given)
         dense_bytes = _dense_baseline_bytes(run, example)
         written = write_onnx(staging, built, note)
         progress(1, 4, "exporting ExecuTorch")
         sparse_runtime = (backend or settings.backend or device_target.delegate) == "sparse"
         executorch, backends = write_executorch(
             staging,
-            run,
+            settings,
             folded,
             example,
             note,
+            given.calibration,
             package=settings.sparse_package and model == "sparse",
             sparse_for=device_target if sparse_runtime else None,
         )
@@ -120,26 +130,26 @@ def export(
             **{_size_key(name): entry.size_bytes for name, entry in {**beside, **executorch}.items()},
         }
         manifest = _manifest(run, device_target.name, model, files, built, backends, sizes, parity, reference.shape[1])
-        sbom = write_sbom(staging, manifest)
-        manifest = manifest.model_copy(update={"documents": {sbom: _document(staging / sbom)}})
-        write_manifest(staging, manifest)
-        write_model_card(staging, manifest, None)
+        write_sbom(staging, manifest)
         core_ml = _core_ml(staging, folded, example) if device_target.platform == "ios" else None
         write_handover(staging, device_target, manifest, core_ml)
+        manifest = manifest.model_copy(update={"documents": _list_documents(staging, manifest)})
+        write_manifest(staging, manifest)
+        write_model_card(staging, manifest, None)
         if key:
             key.sign(staging, manifest)
         progress(4, 4, "exported")
     return folder, manifest.model_dump(mode="json")
 
 
-def plan_export(run_path: Path, *, codec: str | None = None) -> dict[str, Any]:
+def plan_export(run_path: Path, *, codec: str | None = None, precisions: Sequence[str] | None = None) -> dict[str, Any]:
     """What `export` would write as ONNX, and the table of its sizes; nothing is written. Raises as `export` does."""
     run = read_run(run_path)
     torch.set_num_threads(1)
-    records = _parity_records(run)
+    given = read_export_records(run)
     _check_zeros(run)
     folded, note = fold_batch_norm(load_run_model(run))
-    built = build_onnx(run, _choose_codec(run.config.export, codec), folded, records)
+    built = build_onnx(_override(run.config.export, codec, precisions), folded, given)
     return {
         "run": str(run_path), "note": note, "passes": [entry.model_dump() for entry in built.removed],
         "onnx": {
@@ -151,14 +161,22 @@ def plan_export(run_path: Path, *, codec: str | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _choose_codec(settings: ExportConfig, codec: str | None) -> ExportConfig:
-    """ConfigError for an unknown codec."""
-    known = get_args(ExportConfig.model_fields["codec"].annotation)
-    if codec is None:
-        return settings
-    if codec not in known:
-        raise ConfigError(f"Unknown codec {codec!r}.", hint=suggest(codec, list(known)))
-    return settings.model_copy(update={"codec": codec})
+def _override(settings: ExportConfig, codec: str | None, precisions: Sequence[str] | None) -> ExportConfig:
+    """What was named instead of the run's settings; each precision once. ConfigError for an unknown codec or precision."""
+    given: dict[str, Any] = {}
+    if codec is not None:
+        given["codec"] = _known(codec, "codec", get_args(ExportConfig.model_fields["codec"].annotation))
+    if precisions is not None:
+        given["precisions"] = [_known(name, "precision", get_args(Precision)) for name in dict.fromkeys(precisions)]
+        if not precisions:
+            raise ConfigError("No precision was named.", hint=f"Name some of {', '.join(get_args(Precision))}.")
+    return settings.model_copy(update=given)
+
+
+def _known(name: str, what: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise ConfigError(f"Unknown {what} {name!r}.", hint=suggest(name, list(known)))
+    return name
 
 
 def _core_ml(staging: Path, model: torch.nn.Module, example: torch.Tensor) -> str:
@@ -172,17 +190,6 @@ def _core_ml(staging: Path, model: torch.nn.Module, example: torch.Tensor) -> st
     return (
         f"`ios/model.mlpackage`, {sparse} tensors stored as a bitmask and their non-zeros, computed as Core ML likes."
     )
-
-
-def _parity_records(run: Run) -> NDArray[np.float32]:
-    """Up to PARITY_RECORDS real records: test and validation first, train where these are too few."""
-    data = load_dataset(run.config.data.source, run.config.data.root)
-    split = read_split(run)
-    rows = np.concatenate([split["test"], split["validation"], split["train"]])[:PARITY_RECORDS]
-    if len(data.x) <= rows.max() or list(data.x.shape[1:]) != list(run.summary["data"]["input_shape"]):
-        raise ArtifactError(f"The data {run.config.data.source!r} are not those of {run.path}.", hint="Restore them.")
-    records: NDArray[np.float32] = data.x[rows]
-    return records
 
 
 def _check_zeros(run: Run) -> None:
@@ -210,9 +217,18 @@ def _check_parity(
             f"{path.name} lost parity with eager on {parity.records} records: max abs error {parity.max_abs_error:.3g} "
             f"(limit {max_abs_error:.3g}), top-1 agreement {parity.top1_agreement:.4f} "
             f"(limit {min_top1_agreement:g}).",
-            hint="Nothing was written; try export.codec = 'dense' to see which step changes the answers.",
+            hint=_suggest_step(precision),
         )
     return ParityEntry(**vars(parity))
+
+
+def _suggest_step(precision: str) -> str:
+    if precision == "float32":
+        return "Nothing was written; try export.codec = 'dense' to see which step changes the answers."
+    return (
+        f"Nothing was written; leave {precision} out (--precision, export.precisions, export.values), or raise "
+        f"export.{precision}_max_relative_error or lower export.{precision}_min_top1_agreement."
+    )
 
 
 def parity_gate(settings: ExportConfig, precision: str, reference: NDArray[np.float32]) -> tuple[float, float]:
@@ -229,6 +245,12 @@ def parity_gate(settings: ExportConfig, precision: str, reference: NDArray[np.fl
 def _size_key(name: str) -> str:
     """ "model.int8.pte" -> "int8_pte_bytes", "model.spte" -> "spte_bytes"."""
     return "_".join([*name.split(".")[1:], "bytes"])
+
+
+def _list_documents(bundle: Path, manifest: Manifest) -> dict[str, DocumentEntry]:
+    """All files in `bundle` but those that runtimes execute: SBOM, hand-over, Core ML package; name -> entry."""
+    names = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+    return {name: _document(names[name]) for name in sorted(names) if name not in manifest.files}
 
 
 def _document(path: Path) -> DocumentEntry:

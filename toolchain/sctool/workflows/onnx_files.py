@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from sctool.atomic import write_file
@@ -22,8 +20,8 @@ from sctool.export.precision import lower_precision
 from sctool.export.sizes import bound_size, gzip_size
 from sctool.export.sparsify import SparseModel, Storage, sparsify_onnx
 from sctool.export.storage_rules import ORT_DENSE, ORT_FOLDS, ORT_SPARSE_INITIALISER, StorageRule
-from sctool.workflows.executorch_files import calibration_records, describe_file, name_file
-from sctool.workflows.run_directory import Run
+from sctool.workflows.executorch_files import describe_file, name_file
+from sctool.workflows.export_records import ExportRecords
 
 ANY_BATCH = 2**20
 PASS_RECORDS = 16
@@ -69,19 +67,18 @@ class OnnxFiles:
         }  # fmt: skip
 
 
-def build_onnx(run: Run, settings: ExportConfig, model: nn.Module, records: NDArray[np.float32]) -> OnnxFiles:
+def build_onnx(settings: ExportConfig, model: nn.Module, records: ExportRecords) -> OnnxFiles:
     """The run's `model` as ONNX in float32 and every other precision of `settings`; nothing is written.
 
-    `records` [N, ...] are what the passes are held against. Raises ExportError where one fails.
+    The passes are held against the parity records. Raises ExportError where one fails.
     """
-    exported = export_onnx(model, torch.from_numpy(records[:2]), max_batch=ANY_BATCH)
-    dense, removed = run_passes(exported, [PASSES[name] for name in settings.passes], records[:PASS_RECORDS])
+    exported = export_onnx(model, torch.from_numpy(records.parity[:2]), max_batch=ANY_BATCH)
+    dense, removed = run_passes(exported, [PASSES[name] for name in settings.passes], records.parity[:PASS_RECORDS])
     values = settings.values
     files = [_pack("float32", dense, Storage(settings.codec, values, settings.load_budget))]
     lower = [precision for precision in settings.precisions if precision != "float32"]
-    calibration = calibration_records(run)[:CALIBRATION_RECORDS] if lower else records[:0]
     for precision in lower:
-        lowered = lower_precision(dense, precision, calibration)
+        lowered = lower_precision(dense, precision, records.calibration[:CALIBRATION_RECORDS])
         files.append(_pack(precision, lowered, Storage(settings.codec, load_budget=settings.load_budget)))
     return OnnxFiles(files, [PassEntry(**vars(record)) for record in removed])
 

@@ -108,13 +108,13 @@ def profile(
     else:
         findings = _on_device(bundle, device, target, settings, place, records, file.with_suffix(".jsonl"), progress)
     progress(1, 1, "measured")
-    size = sum(entry.size_bytes for entry in bundle.manifest.files.values())
+    sizes = {name: entry.size_bytes for name, entry in bundle.manifest.files.items()}
     result = {
         "schema_version": 2,
         "sctool": __version__,
         "target": target.name,
         "budget": target.budget.model_dump(exclude_none=True) or None,
-        "violations": check_budget(findings.profiles, size, target)
+        "violations": check_budget(findings.profiles, sizes, target)
         + (check_estimates(findings.estimates, target) if place.allow_estimates else []),
         "notes": findings.notes + not_gated(findings.profiles, target, found=_where(findings, place)),
         "profiles": [item.to_json() for item in findings.profiles],
