@@ -18,6 +18,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from sctool.domain.wording import FILE_LABELS
 from sctool.export.inspect_onnx import inspect_onnx
 from sctool.export.manifest import read_manifest
 from sctool.export.sparse.graph import Graph, Storage, Window
@@ -130,6 +131,7 @@ def test_the_demo_ships_it(sparse_bundle: Path) -> None:
     assert entry.runtime == "onnxruntime+sparse" and (entry.stores, entry.computes) == ("sparse", "sparse")
     assert {item.backend for item in manifest.backends if item.file == path.name} <= {"sparse", "dense", "onnxruntime"}
     assert entry.size_bytes < 0.3 * manifest.sizes["dense_onnx_bytes"]
+    assert set(manifest.sizes) <= set(FILE_LABELS)
     x = np.random.default_rng(0).random((300, 64), np.float32)
     np.testing.assert_allclose(open_session(path).run(x), open_session(sparse_bundle / "model.onnx").run(x), atol=1e-4)
     found = inspect_onnx(path)

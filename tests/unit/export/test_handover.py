@@ -95,6 +95,19 @@ def test_no_document_lies_outside_the_bundle(made_run: Path, name: str) -> None:
         Manifest.model_validate({**manifest, "documents": {name: entry}})
 
 
+def test_snippets_load_no_file_that_needs_the_sparse_runtime(bundle_copy: Path) -> None:
+    manifest = read_manifest(bundle_copy)
+    sparse = manifest.files["model.pte"].model_copy(update={"runtime": "executorch+sparse"})
+    write_handover(
+        bundle_copy, load_target("android"),
+        manifest.model_copy(update={"files": {**manifest.files, "model.pte": sparse}}), None,
+    )  # fmt: skip
+    texts = {path.name: path.read_text() for path in (bundle_copy / "android").iterdir()}
+    assert "executorch-android" not in texts["build.gradle.kts"] and "of the two" not in texts["build.gradle.kts"]
+    assert "model.pte" not in texts["SctoolModel.kt"] and '"model.onnx"' in texts["SctoolModel.kt"]
+    assert "`model.pte` want sctool's sparse runtime" in texts["README.md"]
+
+
 def sparse_net() -> nn.Module:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))

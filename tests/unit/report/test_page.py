@@ -99,6 +99,14 @@ def test_says_what_the_records_say(records: dict[str, Any]) -> None:
             assert f"{attack['auc']['value']:.3f}" in page
 
 
+def test_no_file_that_computes_sparse_is_called_as_slow_as_dense(records: dict[str, Any]) -> None:
+    assert "own runtime" not in render_report(**records)
+    name, entry = next(iter(records["bundle"]["files"].items()))
+    files = {**records["bundle"]["files"], name: {**entry, "computes": "sparse"}}
+    page = render_report(**{**records, "bundle": {**records["bundle"], "files": files}})
+    assert f"but for {name}, whose sparse layers run in sctool&#39;s own runtime" in page.replace("'", "&#39;")
+
+
 def test_same_records_same_page(records: dict[str, Any]) -> None:
     assert render_report(**records) == render_report(**records)
 

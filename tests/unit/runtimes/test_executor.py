@@ -181,7 +181,7 @@ def test_times_that_are_told_in_part_or_not_at_all(host: DeviceSession, make: Ma
 def test_the_option_is_held_against_the_others(make: Make, bundle_copy: Path) -> None:
     run = CliRunner()
     absent = run.invoke(app, ["profile", str(bundle_copy), "--device", "host", "--executorch-runner", "absent"])
-    assert absent.exit_code == 3 and "no such file" in absent.stderr
+    assert absent.exit_code == 3 and "is no file" in absent.stderr
     nowhere = run.invoke(app, ["verify", str(bundle_copy), "--executorch-runner", str(make(STAND_IN))])
     assert nowhere.exit_code == 3 and "none is named" in nowhere.stderr
 

@@ -11,6 +11,7 @@ FILE_LABELS = {
     "gzip_dense_onnx_bytes": "sparse model with its zeros, gzip -9",
     "bound_onnx_bytes": "bound: entropy of the positions, and the values",
     "onnx_bytes": "shipped ONNX, sparse storage",
+    "sparse_onnx_bytes": "shipped ONNX, our sparse operator",
     "pte_bytes": "shipped ExecuTorch .pte",
     "spte_bytes": "shipped sparse package .spte",
     **{

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sctool.atomic import write_file
 from sctool.domain.target import Target
-from sctool.export.manifest import Manifest
+from sctool.export.manifest import FileEntry, Manifest
 
 TEMPLATES = Path(__file__).parent / "handover"
 FILES = {
@@ -44,7 +44,9 @@ def write_handover(bundle: Path, target: Target, manifest: Manifest, core_ml: st
         text = environment.get_template(template).render(
             manifest=manifest, target=target, files=files, shape=shape, classes=manifest.output.shape[-1],
             versions=manifest.tool_versions, core_ml=core_ml,
-            runtimes=_read_sizes(manifest.tool_versions), onnx=_first(manifest, "onnx"), pte=_first(manifest, "pte"),
+            runtimes=_read_sizes(manifest.tool_versions), onnx=_first_stock(manifest, "onnx"),
+            pte=_first_stock(manifest, "pte"),
+            own=[name for name, entry in manifest.files.items() if _needs_sparse_runtime(entry)],
         )  # fmt: skip
         write_file(bundle / name, text)
         written.append(bundle / name)
@@ -60,5 +62,13 @@ def _read_sizes(versions: dict[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def _first(manifest: Manifest, format: str) -> str | None:
-    return next((name for name, entry in manifest.files.items() if entry.format == format), None)
+def _first_stock(manifest: Manifest, format: str) -> str | None:
+    """The first file of that format that a released AAR runs: none that needs the sparse runtime's library."""
+    return next(
+        (name for name, entry in manifest.files.items() if entry.format == format and not _needs_sparse_runtime(entry)),
+        None,
+    )
+
+
+def _needs_sparse_runtime(entry: FileEntry) -> bool:
+    return entry.runtime.endswith("+sparse")

@@ -182,7 +182,7 @@ def check_runner(path: Path | None, device: str | None) -> None:
     if path is None:
         return
     if not path.is_file():
-        raise ConfigError(f"--executorch-runner {path}: there is no such file.", hint="Name the binary itself.")
+        raise ConfigError(f"--executorch-runner {path} is no file.", hint="Name the binary itself.")
     if device is None:
         raise ConfigError(
             "--executorch-runner runs on a device, and none is named.", hint="Add --device attached, host or emulated."

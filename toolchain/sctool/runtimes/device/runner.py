@@ -65,7 +65,7 @@ class OrtRunner:
 
     def refuses(self, path: Path) -> str | None:
         if path.is_file() and DOMAIN.encode() in path.read_bytes():
-            return "operators of the sparse runtime do not travel with ONNX Runtime: export a sparse .pte"
+            return "the sparse runtime's operator does not go there with ONNX Runtime; the sparse .pte does"
         return None
 
     def install(self, session: DeviceSession) -> Sequence[str]:
