@@ -2,10 +2,12 @@
 
     python benchmarks/sparse_package.py                 # about ten minutes; goes on where it was stopped
     python benchmarks/sparse_package.py --smoke         # one small cell
+    python benchmarks/sparse_package.py --loads         # the times of loading alone, anew, of the cells that are there
 
 Sizes are exact. `bound`: n * H(density) bits of position and the whole of each value that is not zero, tensor by tensor, and
 everything else of the program. Times are CPU times, medians over interleaved rounds in one process with one thread, ratios
-to the dense .pte of the same weights; memory is the peak of a process that loads and runs the file, less its baseline.
+to the dense .pte of the same weights; a package is decoded by the native library where that is built, and, in a column of
+its own, by numpy; memory is the peak of a process that loads and runs the file, less its baseline.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,6 +32,7 @@ from torch.nn import functional
 from sctool.domain.artifact import Precision
 from sctool.export.executorch import export_pte
 from sctool.export.passes.batch_norm import fold_batch_norm
+from sctool.formats.blob import decode_blob_into
 from sctool.formats.pte import read_program
 from sctool.formats.spte import pack, read_spte
 from sctool.models.build import build_model
@@ -41,6 +45,12 @@ RESULTS = Path(__file__).resolve().parent / "results" / "sparse_package.csv"
 OPENER = "sctool.runtimes.registry:open_session"
 ROUNDS, CALLS = 7, 15
 MAX_BATCH = 8
+COLUMNS = [
+    "model", "density", "precision", "pte_bytes", "spte_bytes", "gzip_9_bytes", "xz_9_bytes", "zstd_19_bytes",
+    "bound_bytes", "spte_to_bound", "spte_to_pte", "spte_to_gzip_9", "spte_to_xz_9", "spte_to_zstd_19",
+    "load_cpu_spte_to_pte", "load_cpu_numpy_to_pte", "load_cpu_gzip_to_pte", "load_cpu_pte_ms",
+    "run_cpu_spte_to_pte", "peak_memory_spte_to_pte",
+]  # fmt: skip
 CELLS: list[tuple[str, float, Precision]] = [
     *((model, density, "float32") for model in ("mlp", "text", "resnet18") for density in (0.05, 0.1, 0.2)),
     *((model, 0.1, precision) for model in ("mlp", "text", "resnet18") for precision in ("float16", "int8")),
@@ -116,6 +126,44 @@ def median_cpu(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     return {name: statistics.median(found) for name, found in times.items()}
 
 
+def load_without_library(path: Path) -> object:
+    """The session, its blocks decoded by numpy."""
+    with mock.patch("sctool.runtimes.executorch.find_decoder", lambda: decode_blob_into):
+        return open_session(path)
+
+
+def time_loads(dense: Path, sparse: Path, zipped: bytes, rounds: int) -> dict[str, float]:
+    """The columns of loading."""
+
+    def load_zipped() -> object:
+        (dense.parent / "unzipped.pte").write_bytes(gzip.decompress(zipped))
+        return open_session(dense.parent / "unzipped.pte")
+
+    calls = {
+        "pte": lambda: open_session(dense), "spte": lambda: open_session(sparse),
+        "numpy": lambda: load_without_library(sparse), "gzip": load_zipped,
+    }  # fmt: skip
+    median_cpu(calls, 1)
+    loads = median_cpu(calls, rounds)
+    return {
+        "load_cpu_spte_to_pte": round(loads["spte"] / loads["pte"], 3),
+        "load_cpu_numpy_to_pte": round(loads["numpy"] / loads["pte"], 3),
+        "load_cpu_gzip_to_pte": round(loads["gzip"] / loads["pte"], 3),
+        "load_cpu_pte_ms": round(1000 * loads["pte"], 2),
+    }
+
+
+def measure_loads(name: str, density: float, precision: Precision, folder: Path, rounds: int) -> dict[str, float]:
+    """Of one cell, without its other columns."""
+    model, records = make_model(name, density)
+    arguments = {"max_batch": MAX_BATCH, "precision": precision, "calibration": records}
+    whole = export_pte(model, records[:2], **arguments).program  # type: ignore[arg-type]
+    parts = export_pte(model, records[:2], apart=True, **arguments)  # type: ignore[arg-type]
+    (folder / "model.pte").write_bytes(whole)
+    (folder / "model.spte").write_bytes(pack(parts.program, parts.data))
+    return time_loads(folder / "model.pte", folder / "model.spte", gzip.compress(whole, 9, mtime=0), rounds)
+
+
 def measure(name: str, density: float, precision: Precision, folder: Path, rounds: int) -> dict[str, object]:
     model, records = make_model(name, density)
     arguments = {"max_batch": MAX_BATCH, "precision": precision, "calibration": records}
@@ -126,14 +174,6 @@ def measure(name: str, density: float, precision: Precision, folder: Path, round
     dense, sparse, zipped = folder / "model.pte", folder / "model.spte", gzip.compress(whole, 9, mtime=0)
     dense.write_bytes(whole)
     sparse.write_bytes(packed)
-
-    def load_zipped() -> object:
-        (folder / "unzipped.pte").write_bytes(gzip.decompress(zipped))
-        return open_session(folder / "unzipped.pte")
-
-    loads = median_cpu(
-        {"dense": lambda: open_session(dense), "sparse": lambda: open_session(sparse), "gzip": load_zipped}, rounds
-    )
     sessions = {"dense": open_session(dense), "sparse": open_session(sparse)}
     one = records[:1].numpy()
     assert all((session.run(one) == sessions["dense"].run(one)).all() for session in sessions.values())
@@ -154,9 +194,7 @@ def measure(name: str, density: float, precision: Precision, folder: Path, round
         "model": name, "density": density, "precision": precision, **{f"{key}_bytes": n for key, n in sizes.items()},
         "bound_bytes": round(bound), "spte_to_bound": round(len(packed) / float(bound), 4),
         **{f"spte_to_{key}": round(len(packed) / n, 4) for key, n in sizes.items() if key != "spte"},
-        "load_cpu_spte_to_pte": round(loads["sparse"] / loads["dense"], 3),
-        "load_cpu_gzip_to_pte": round(loads["gzip"] / loads["dense"], 3),
-        "load_cpu_pte_ms": round(1000 * loads["dense"], 2),
+        **time_loads(dense, sparse, zipped, rounds),
         "run_cpu_spte_to_pte": round(runs["sparse"] / runs["dense"], 3),
         "peak_memory_spte_to_pte": round(peaks[".spte"] / peaks[".pte"], 3),
     }  # fmt: skip
@@ -165,22 +203,26 @@ def measure(name: str, density: float, precision: Precision, folder: Path, round
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--loads", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cells = CELLS[1:2] if options.smoke else CELLS
     rows = list(csv.DictReader(options.output.open())) if options.output.exists() and not options.smoke else []
-    done = {(row["model"], float(row["density"]), row["precision"]) for row in rows}
+    by_cell = {(row["model"], float(row["density"]), row["precision"]): row for row in rows}
     for cell in cells:
-        if cell in done:
+        if (cell in by_cell) != options.loads:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            row = measure(*cell, Path(folder), 2 if options.smoke else ROUNDS)
-        print(row, flush=True)
-        rows.append({key: str(value) for key, value in row.items()})
+            measure_cell = measure_loads if options.loads else measure
+            row = measure_cell(*cell, Path(folder), 2 if options.smoke else ROUNDS)
+        print(cell, row, flush=True)
+        if not options.loads:
+            rows.append({})
+        by_cell.setdefault(cell, rows[-1]).update({key: str(value) for key, value in row.items()})
         if not options.smoke:
             with options.output.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, list(row), lineterminator="\n")
+                writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
 

@@ -140,6 +140,11 @@ def decode_blob(header: BlobHeader, streams: memoryview) -> bytes:
     return words.tobytes()
 
 
+def decode_blob_into(header: BlobHeader, streams: memoryview, out: memoryview) -> None:
+    """The block, as decode_blob gives it, into `out`, which has header.size bytes."""
+    out[:] = decode_blob(header, streams)
+
+
 def _join(header: BlobHeader, unary: memoryview, remainders: memoryview, fields: memoryview) -> Words:
     """The words that are stored, in their order."""
     kind = _TYPES[header.word]

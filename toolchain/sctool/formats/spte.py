@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 
-from sctool.formats.blob import BlobHeader, decode_blob, encode_blob
+from sctool.formats.blob import BlobHeader, decode_blob_into, encode_blob
 from sctool.formats.damage import reading
 from sctool.formats.ptd import read_ptd
 
@@ -24,6 +25,8 @@ AS_ABOVE = 2
 _HEADER = struct.Struct("<8sIIQQQQQI")
 _RECORD = struct.Struct("<HBBBBBBBxxxxxxxQQQQQ")
 KIND = "sparse package (.spte)"
+Decode = Callable[[BlobHeader, memoryview, memoryview], None]
+"""Writes the block of a header and its streams into as many bytes as it has; ValueError on damage."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,16 @@ class SparsePackage:
     data_bytes: int
     blocks: list[PackedBlock]
 
-    def unpack_data(self) -> bytes:
+    def unpack_data(self, decode: Decode = decode_blob_into) -> bytes:
         """The .ptd, byte for byte. ValueError on damage that the checksum did not show."""
         data = bytearray(self.data_bytes)
         data[: len(self.head)] = self.head
+        room, above = memoryview(data), None
         for block in self.blocks:
-            data[block.offset : block.offset + block.header.size] = decode_blob(block.header, block.streams)
+            end = block.offset + block.header.size
+            if above is None or block.streams is not above.streams:  # otherwise another name for what is there
+                decode(block.header, block.streams, room[block.offset : end])
+            above = block
         return bytes(data)
 
 

@@ -15,6 +15,7 @@ from sctool.formats.damage import reading
 from sctool.formats.ptd import read_ptd
 from sctool.formats.pte import is_pte, read_program
 from sctool.formats.spte import KIND, is_spte, read_spte
+from sctool.native.blocks import find_decoder
 from sctool.native.library import BACKEND, register_backend
 from sctool.quiet import silence_native
 
@@ -97,7 +98,7 @@ def _unpack(content: bytes, path: Path) -> tuple[bytes, bytes | None]:
     if is_spte(content):
         package = read_spte(content, str(path))
         with reading(str(path), KIND):
-            program, data = bytes(package.program), package.unpack_data()
+            program, data = bytes(package.program), package.unpack_data(find_decoder())
         there = {block.key for block in read_ptd(data, str(path)).blocks}
     if not is_pte(program):
         raise ArtifactError(f"{path} is not an ExecuTorch program.", hint="Export the run again.")

@@ -55,6 +55,12 @@ SCTOOL_EXPORT const char* sctool_sparse_isa(const sctool_session* session);
 /* The fastest instruction set of this processor, or, with a name, that name where it runs here, else null. */
 SCTOOL_EXPORT const char* sctool_sparse_find_isa(const char* name);
 
+/* A block of a sparse package (.spte, docs/spte.md) into `size` bytes at `out`. `header`: size, word, positions, values,
+ * position_k, exponent_k, highest, shift, stored, position_unary, exponent_unary. 0, or 1 where header and streams do not
+ * fit one another or are damaged; `out` then holds anything. */
+SCTOOL_EXPORT int sctool_sparse_decode_block(const uint64_t* header, const void* streams, size_t stored, void* out,
+                                             size_t size);
+
 #ifdef __cplusplus
 }
 #endif
