@@ -61,7 +61,7 @@ def test_the_record_holds_every_sample_and_what_was_really_set(runner: Path, tmp
     line = json.loads(done.stdout)
     assert len(line["samples_ns"]) == 5 and len(line["warm_load_ns"]) == 3 and len(line["step_ns"]) == 2
     assert all(value > 0 for value in [*line["samples_ns"], *line["warm_load_ns"], line["cold_load_ns"]])
-    assert line["affinity"] == [str(core)] and line["threads"] == 2
+    assert line["affinity"] == [str(core)] * 2 and line["threads"] == 2, "one entry a thread"
     assert line["isa"] in ("portable", "neon") and line["vm_hwm_kib"] > line["baseline_vm_hwm_kib"] > 0
 
 
