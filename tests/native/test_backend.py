@@ -36,6 +36,18 @@ def test_the_demo_runs_in_the_sparse_backend(sparse_bundle: Path, made_run: Path
     np.testing.assert_allclose(open_session(sparse_bundle / "model.pte").run(x), expected, atol=1e-4)
 
 
+def test_a_program_without_a_sparse_layer_is_not_called_sparse(
+    made_run: Path, library: ctypes.CDLL, tmp_path: Path
+) -> None:
+    folder, _ = export(made_run, model="dense", backend="sparse", output=tmp_path / "dense")
+    manifest = read_manifest(folder)
+    entry = manifest.files["model.pte"]
+    assert {item.backend for item in manifest.backends} == {"xnnpack"}
+    assert BACKEND.encode() not in (folder / "model.pte").read_bytes()
+    told = (entry.runtime, entry.codec, entry.stores, entry.computes)
+    assert told == ("executorch+xnnpack", "dense", "dense", "dense")
+
+
 def test_same_run_same_bytes(sparse_bundle: Path, made_run: Path, tmp_path: Path) -> None:
     again, _ = export(made_run, backend="sparse", output=tmp_path / "again")
     assert (again / "model.pte").read_bytes() == (sparse_bundle / "model.pte").read_bytes()

@@ -92,7 +92,10 @@ def export(
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option("--backend", help="Of the .pte: xnnpack, or sparse where zeros save time; default: the target's."),
+        typer.Option(
+            "--backend",
+            help="xnnpack, or sparse where zeros save time (.pte, .sparse.onnx); default: the target's.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Bundle directory; default RUN/bundles/TARGET.")

@@ -27,6 +27,7 @@ from sctool.workflows.kernels import target_isa
 RUNTIME, SPARSE_RUNTIME = "executorch+xnnpack", "executorch+sparse"
 PTE_NOTE = "XNNPACK stores and computes dense weights by its design: this file is as large as the dense model's"
 SPARSE_NOTE = "stored sparse; the layers of `backends` run on their non-zeros alone, in the backend SctoolSparse"
+NOTHING_SPARSE_NOTE = "stored and computed dense by XNNPACK: in no layer do zeros save time, as `backends` says"
 SPTE_NOTE = "the program beside it with its weights stored sparse; unpacked, byte for byte, when it is loaded"
 
 
@@ -60,8 +61,12 @@ def write_executorch(
         if sparse_for is not None and precision == "float32":
             program, backends = _export_sparse(model, example, settings.max_batch, sparse_for)
             write_file(path, _checked(program))
-            told = f"{SPARSE_NOTE}. {note}".strip()
-            files[path.name] = describe_file(path, "pte", SPARSE_RUNTIME, "rice", told, SPARSE_BACKEND, precision)
+            if all(entry.backend == "xnnpack" for entry in backends):
+                told = f"{NOTHING_SPARSE_NOTE}. {note}".strip()
+                files[path.name] = describe_file(path, "pte", RUNTIME, "dense", told, XNNPACK, precision)
+            else:
+                told = f"{SPARSE_NOTE}. {note}".strip()
+                files[path.name] = describe_file(path, "pte", SPARSE_RUNTIME, "rice", told, SPARSE_BACKEND, precision)
             continue
         write_file(path, _checked(export_pte(model, example, **arguments).program))  # type: ignore[arg-type]
         entry = describe_file(path, "pte", RUNTIME, "dense", f"{PTE_NOTE}. {note}".strip(), XNNPACK, precision)
