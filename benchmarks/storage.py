@@ -15,6 +15,7 @@ import argparse
 import csv
 import gzip
 import lzma
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy reads it; processes inherit it
 
 import numpy as np
 import onnx

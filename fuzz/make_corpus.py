@@ -14,7 +14,7 @@ from torch import nn
 from sctool.domain.config import validate_config
 from sctool.export.executorch import export_pte, export_sparse_pte
 from sctool.export.onnx import export_onnx, serialise_onnx
-from sctool.export.sparsify import sparsify_onnx
+from sctool.export.sparsify import Storage, sparsify_onnx
 from sctool.formats.spte import pack
 from sctool.native.costs import load_costs
 from sctool.workflows.compress import compress
@@ -24,6 +24,8 @@ CORPUS = Path(__file__).resolve().parent / "corpus"
 NATIVE = CORPUS.parents[1] / "toolchain" / "sparse_runtime" / "fuzz" / "corpus"
 SHORT = {"rounds": 1, "warm_up_steps": 20, "steps_per_round": 10, "final_steps": 10, "dense_steps": 20,
          "candidates": ["magnitude/gradient"], "loss": "cross_entropy", "halving": [], "early_stopping": False}  # fmt: skip
+
+STORAGES = {"rows": Storage("rows"), "pfor": Storage("pfor"), "split": Storage("rice", "split")}
 
 
 def make_model() -> nn.Module:
@@ -50,6 +52,7 @@ def main() -> None:
     files["onnx"] = {
         "dense.onnx": serialise_onnx(dense),
         "sparse.onnx": serialise_onnx(sparsify_onnx(dense).proto),
+        **{f"{name}.onnx": serialise_onnx(sparsify_onnx(dense, storage).proto) for name, storage in STORAGES.items()},
     }
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
