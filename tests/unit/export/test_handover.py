@@ -152,3 +152,7 @@ def test_export_for_ios_writes_a_package_or_says_why_not(made_run: Path, tmp_pat
     package = folder / "ios/model.mlpackage"
     assert package.is_dir() == ("`ios/model.mlpackage`, " in readme)
     assert package.is_dir() or "not exported" in readme
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    inside = {path.relative_to(folder).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert inside | set(FILES["ios"]) < set(manifest.documents)
