@@ -17,7 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 INTERRUPTED, TERMINATED, INTERNAL = 130, 143, 1
-STOPPED = "Stopped; no half-written output was left. A long run goes on from its last checkpoint with --resume."
+STOPPED = "Stopped; no half-written output was left. `compress`, `run` and `profile` go on from there with --resume."
 
 
 class _Terminated(BaseException):

@@ -43,7 +43,7 @@ class OnnxRuntimeSession:
         except NativeRuntimeMissing:
             raise
         except Exception as error:  # ONNX Runtime raises a dozen classes of its own, all of them for a bad file here.
-            reason = " ".join(str(error).split())[:160]
+            reason = " ".join(str(error).split())[:160].rstrip(".")
             raise ArtifactError(f"ONNX Runtime cannot load {path}: {reason}.", hint="Export the run again.") from error
         self._path = path
         self._input = self._session.get_inputs()[0].name
@@ -59,7 +59,7 @@ class OnnxRuntimeSession:
             try:
                 chunks.append(self._session.run(None, {self._input: batch[i : i + BATCH]})[0])
             except Exception as error:
-                reason = " ".join(str(error).split())[:160]
+                reason = " ".join(str(error).split())[:160].rstrip(".")
                 raise ArtifactError(
                     f"ONNX Runtime cannot run {self._path} on {list(batch.shape)}: {reason}.",
                     hint="Export the run again.",

@@ -28,7 +28,8 @@ def open_bundle(path: Path, signed_by: Path | None = None) -> Bundle:
     """Read `path` and check every file's hash. ArtifactError on anything missing, damaged or altered, and, with a public
     key, on a signature that is missing or not that key's: checked before anything else is read."""
     if not path.is_dir():
-        raise ArtifactError(f"No bundle directory {path}.", hint="`sctool export RUN` makes one.")
+        found = f"{path} is a file, not a bundle directory." if path.exists() else f"No bundle directory {path}."
+        raise ArtifactError(found, hint="`sctool export RUN` makes one.")
     if signed_by:
         check_signature(path, signed_by)
     manifest = read_manifest(path)
