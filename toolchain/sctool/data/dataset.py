@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,11 @@ class Dataset:
     normalisation: dict[str, object]
     source: str
     in_train: NDArray[np.bool_] | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the records and their labels."""
+        return hashlib.sha256(self.x.tobytes() + self.y.tobytes()).hexdigest()
 
     @property
     def classes(self) -> int:

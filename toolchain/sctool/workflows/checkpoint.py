@@ -56,7 +56,7 @@ def identify(experiment: Experiment) -> dict[str, str]:
         del seen["compress"][setting]
     return {
         "settings": hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest(),
-        "data": hashlib.sha256(experiment.data.x.tobytes() + experiment.data.y.tobytes()).hexdigest(),
+        "data": experiment.data.sha256,
         "split": experiment.split.sha256,
         "dense checkpoint": _hash_file(experiment.config.compress.dense_checkpoint),
         **{name: version(name) for name in ("torch", "numpy", "sctool")},

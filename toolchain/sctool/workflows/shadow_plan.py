@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sctool.data.dataset import Dataset
 from sctool.domain.membership import IndexArray, MembershipSplit
 from sctool.sparsity.losses import LossSpec, parse_loss
 from sctool.sparsity.order import mix_seed
@@ -107,16 +108,17 @@ def read_stretches(run: Run) -> list[Stretch]:
     return stretches
 
 
-def identify(run: Run, pool: Pool, count: int, queries: int, way: str) -> str:
-    """A hash of all that the answers of the shadow models follow from; a setting that is None is as one that does not
-    exist."""
+def identify(run: Run, data: Dataset, pool: Pool, count: int, queries: int, way: str) -> str:
+    """A hash of all that the answers of the shadow models follow from, the records too; a setting that is None is as
+    one that does not exist."""
     config = run.config.model_dump(mode="json", include={"model", "data", "compress", "safety"}, exclude_none=True)
     for key in ("jobs", "checkpoint_minutes"):
         config["compress"].pop(key, None)
     content: dict[str, Any] = {
         "config": config, "masks": run.summary["files"][MASKS], "split": run.summary["split"]["sha256"],
         "pool": [hashlib.sha256(rows.tobytes()).hexdigest() for rows in (pool.rows, pool.population)],
-        "count": count, "queries": queries, "way": way, "schema": 1,
+        "records": data.sha256,
+        "count": count, "queries": queries, "way": way, "schema": 2,
         "stretches": [[str(stretch.loss), stretch.end] for stretch in read_stretches(run)],
         "torch": run.summary["versions"]["torch"],
     }  # fmt: skip

@@ -76,7 +76,8 @@ def train_shadows(
         )
     split = read_split(run)
     pool = plan_pool(split, run.config.compress.seed)
-    folder = run.path / FOLDER / identify(run, pool, count, queries, way)[:16]
+    _, experiment = _open(run.path.absolute())
+    folder = run.path / FOLDER / identify(run, experiment.data, pool, count, queries, way)[:16]
     together = min(TOGETHER, count // 2) if way == "masks" and _suit_stacking(run) else 1
     numbers = [tuple(range(first, min(first + together, count))) for first in range(0, count, together)]
     tasks = [_Task(run.path.absolute(), some, count, queries, way, tuple(kinds), folder) for some in numbers]
