@@ -67,7 +67,7 @@ from pathlib import Path
 import numpy as np
 from sctool.errors import ArtifactError
 from sctool.formats.pte import read_program
-from sctool.formats.xxh64 import hash_xxh64
+from xxhash import xxh64_intdigest
 from sctool.runtimes.registry import open_session
 content = Path(sys.argv[1]).read_bytes()
 start = content.index(b"SCSP")
@@ -80,7 +80,7 @@ for number in range(60):
     for position in rng.integers(start, start + 200 if number % 2 else end, 2):
         spoilt[position] ^= 1 << int(rng.integers(8))
     if sealed := number % 3 > 0:
-        spoilt[start + 8 : start + 16] = hash_xxh64(bytes(spoilt[start + 16 : end])).to_bytes(8, "little")
+        spoilt[start + 8 : start + 16] = xxh64_intdigest(bytes(spoilt[start + 16 : end])).to_bytes(8, "little")
     path = Path(sys.argv[2]) / "model.pte"
     path.write_bytes(spoilt)
     try:
