@@ -36,6 +36,8 @@ def test_android_gets_snippets_for_the_versions_and_shapes_of_the_bundle(made_ru
         in readme
     )
     assert re.search(r"ExecuTorch [0-9.]+: unknown", readme) and "the download grows by about 12.2 MB" in readme
+    assert kotlin.index('setenv("ORT_DISABLE_TELEMETRY", "1", true)') < kotlin.index("OrtEnvironment.getEnvironment()")
+    assert "**Telemetry.**" in readme
     for text in (gradle, kotlin):
         assert text.count("{") == text.count("}") and text.count("(") == text.count(")") and "{%" not in text
 

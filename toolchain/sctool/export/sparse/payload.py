@@ -6,10 +6,10 @@ import struct
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh64_intdigest
 
 from sctool.export.sparse.graph import Graph, Kind, Operator, Storage, ValueKind, Window
 from sctool.export.sparse.rice import choose_k, encode_positions
-from sctool.formats.xxh64 import hash_xxh64
 
 MAGIC, VERSION = b"SCSP", 2
 _NO_VALUE = 0xFFFF
@@ -29,7 +29,7 @@ def write_payload(graph: Graph) -> bytes:
     parts += [_operator(operator) for operator in graph.operators]
     parts.append(_ids(graph.outputs))
     body = b"".join(parts)
-    return MAGIC + struct.pack("<IQ", VERSION, hash_xxh64(body)) + body
+    return MAGIC + struct.pack("<IQ", VERSION, xxh64_intdigest(body)) + body
 
 
 def _ids(ids: list[int] | tuple[int, ...]) -> bytes:
