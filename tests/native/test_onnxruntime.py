@@ -123,7 +123,8 @@ def test_what_does_not_fit_is_refused(library: ctypes.CDLL) -> None:
             session.run(None, dict(zip(("x0", "x1"), wrong, strict=True)))
     with pytest.raises(Exception, match="the payload has 2 inputs and 1 outputs, the node 1 and 1"):
         open_payload(library, payload).run(None, {"x0": a})
-    for spoilt in (b"", b"SCSP", payload[:-3], payload + b"\0", b"\0" * 40):
+    flipped = payload[:-1] + bytes([payload[-1] ^ 1])
+    for spoilt in (b"", b"SCSP", payload[:-3], payload + b"\0", b"\0" * 40, flipped):
         with pytest.raises(Exception, match="payload:"):
             open_payload(library, spoilt, inputs=2)
 
