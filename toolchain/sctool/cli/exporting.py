@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sctool.cli import render
+from sctool.cli import render_export
 from sctool.cli.example import example
 from sctool.cli.guard import guarded
 from sctool.cli.options import AsJson, Debug, Overwrite, Quiet, RunPath
@@ -79,11 +79,11 @@ def export(
             run, target=target, model="dense" if dense else "sparse", backend=chosen, output=output,
             overwrite=overwrite, codec=codec, precisions=precisions, key=key, progress=progress,
         )  # fmt: skip
-    sink.result({"bundle": str(folder), **manifest}, lambda out: render.draw_export(out, manifest, str(folder)))
+    sink.result({"bundle": str(folder), **manifest}, lambda out: render_export.draw_export(out, manifest, str(folder)))
 
 
 def _plan(sink: Output, run: Path, codec: str | None, precisions: list[str] | None) -> None:
     from sctool.workflows.export import plan_export
 
     plan = plan_export(run, codec=codec, precisions=precisions)
-    sink.result(plan, lambda out: render.draw_plan(out, plan))
+    sink.result(plan, lambda out: render_export.draw_plan(out, plan))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sctool.cli import render
+from sctool.cli import render_profile
 from sctool.cli.example import example
 from sctool.cli.guard import guarded
 from sctool.cli.options import (
@@ -95,7 +95,7 @@ def profile(
             bundle, threads=threads, repeats=repeats, iterations=iterations, warm_up=warm_up, data_source=data, place=place,
             output=output, csv=csv, progress=progress,
         )  # fmt: skip
-    sink.result(record, lambda out: render.draw_profile(out, record, str(file)))
+    sink.result(record, lambda out: render_profile.draw_profile(out, record, str(file)))
     fail_over_budget(record)
 
 
@@ -116,7 +116,7 @@ def compare(
 
     sink = Output(as_json=as_json, quiet=quiet)
     rows = work(one, other)
-    sink.result(rows, lambda out: render.draw_compare(out, rows))
+    sink.result(rows, lambda out: render_profile.draw_compare(out, rows))
     worse = [row for row in rows if max_ratio is not None and row["ratio"] > max_ratio]
     if worse:
         first = worse[0]

@@ -1,21 +1,12 @@
-"""Results as tables for a person."""
+"""What training and the audit found, as tables."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from sctool.cli.output import Output
-from sctool.domain.wording import (
-    FILE_LABELS,
-    own_memory_mib,
-    say_bytes,
-    say_interval,
-    say_known,
-    say_percent,
-    strongest_attack,
-)
+from sctool.domain.wording import say_interval, say_percent, strongest_attack
 
 
 def _stack_interval(interval: dict[str, float] | None) -> str:
@@ -52,72 +43,6 @@ def draw_front(output: Output, front: list[dict[str, Any]], run: str) -> None:
     columns = ["name", "candidate", "task accuracy", "attack accuracy", "attack AUC", "TM-score", "non-zeros"]
     output.table(f"Pareto front of {run}", columns, rows)
     output.line(f"take one: sctool compress {run} --pick {front[0]['name']} --output {run}-{front[0]['name']}")
-
-
-def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
-    sizes = manifest["sizes"]
-    rows = [
-        [FILE_LABELS.get(name, name), say_bytes(size), say_percent(size / sizes["dense_onnx_bytes"])]
-        for name, size in sizes.items()
-    ]
-    output.table(
-        f"Bundle for {manifest['target']}, density {manifest['density']:.4f}", ["file", "size", "of dense"], rows
-    )
-    chosen = Counter(layer["codec"] for layer in manifest["layers"])
-    told = ", ".join(f"{codec} {count}" for codec, count in chosen.most_common())
-    output.line(f"ONNX tensors by codec: {told} (`sctool export RUN --dry-run` compares)")
-    _draw_passes(output, manifest.get("passes", []))
-    rows = [
-        [name, f"{parity['max_abs_error']:.2e}", say_percent(parity["top1_agreement"])]
-        for name, parity in manifest["parity"].items()
-    ]
-    records = max(parity["records"] for parity in manifest["parity"].values())
-    output.table(f"Held against PyTorch on {records} records", ["file", "max abs error", "top-1 agreement"], rows)
-    for name, entry in manifest["files"].items():
-        if entry.get("note"):
-            output.line(f"{name}: {entry['note']}")
-    output.line(f"bundle: {folder}")
-
-
-def draw_plan(output: Output, plan: dict[str, Any]) -> None:
-    for name, table in plan["onnx"].items():
-        dense, bound = table["files"]["dense"], table["files"]["bound"]
-        rows = [
-            [what, say_bytes(size) if size else "no zstd here", say_percent(size / dense) if size else "-",
-             f"{size / bound:.3f}" if size else "-"]
-            for what, size in table["files"].items()
-        ]  # fmt: skip
-        output.table(f"{name}: bytes of the whole file", ["stored as", "size", "of dense", "of bound"], rows)
-        _draw_layers(output, name, table["layers"])
-    _draw_passes(output, plan["passes"])
-    output.line("Nothing was written.")
-
-
-def _draw_layers(output: Output, name: str, layers: list[dict[str, Any]]) -> None:
-    if not layers:
-        return
-    rows = [
-        [layer["name"], f"{layer['density']:.4f}", layer["codec"], str(layer["bytes"][layer["codec"]]),
-         str(layer["bound_bytes"])]
-        for layer in layers
-    ]  # fmt: skip
-    output.table(
-        f"{name}: bytes by layer, as it ships", ["layer", "density", "chosen", "bytes", "bound"], rows, whole=True
-    )
-    codecs = [codec for codec in layers[0]["bytes"] if "+" not in codec]
-    rows = [[layer["name"], *(str(layer["bytes"].get(codec, "-")) for codec in codecs)] for layer in layers]
-    output.table(f"{name}: bytes by layer and codec", ["layer", *codecs], rows, whole=True)
-
-
-def _draw_passes(output: Output, passes: list[dict[str, Any]]) -> None:
-    for entry in passes:
-        if entry["note"]:
-            output.line(f"pass {entry['name']}: {entry['note']}")
-        elif entry["bytes_removed"] or entry["flops_removed"]:
-            output.line(
-                f"pass {entry['name']} removed {entry['nonzeros_removed']:,} non-zeros, "
-                f"{say_bytes(entry['bytes_removed'])} of dense weights and {entry['flops_removed']:,} FLOPs a record"
-            )
 
 
 MOST_FAILURES = 6
@@ -228,87 +153,3 @@ def _draw_verdict(output: Output, verification: dict[str, Any], file: str) -> No
         output.line(f"and {len(verification['failures']) - MOST_FAILURES} figures more, see the record")
     output.line("verdict: PASS" if passed else "verdict: LEAK", style="bold green" if passed else "bold red")
     output.line(f"verification: {file}")
-
-
-def draw_profile(output: Output, profile: dict[str, Any], file: str) -> None:
-    if profile["profiles"]:
-        _draw_latencies(output, profile["profiles"])
-    if profile["costs"]:
-        _draw_costs(output, profile["costs"])
-    if profile["estimates"]:
-        _draw_estimates(output, profile["estimates"])
-    for text in profile["violations"]:
-        output.line(f"OVER BUDGET: {text}", style="bold red")
-    for note in profile["notes"]:
-        output.line(note)
-    output.line(f"profile: {file}")
-
-
-def _draw_latencies(output: Output, profiles: list[dict[str, Any]]) -> None:
-    rows = [[f"latency {q}, ms", *(f"{p['latency_ms'][q]:.4f}" for p in profiles)] for q in ("p50", "p90", "p99")]
-    rows.insert(1, ["  over repeats", *(_say_range(p["latency_over_repeats_ms"]["p50"]) for p in profiles)])
-    rows += [
-        ["cold load, ms", *(say_known(p["cold_load_ms"], 2) for p in profiles)],
-        ["warm load, ms", *(say_known(p["warm_load_ms"], 2) for p in profiles)],
-        ["peak memory, MiB", *(say_known(p["peak_memory_mib"], 1) for p in profiles)],
-        ["  over the runtime's own", *(say_known(own_memory_mib(p), 1) for p in profiles)],
-        ["trusted", *("yes" if p["trusted"] else "NO" for p in profiles)],
-    ]
-    first = profiles[0]
-    threads = f"{first['threads']} thread" + ("s" if first["threads"] != 1 else "")
-    output.table(
-        f"Measured on {first['measured_on']}: {first['machine']}; {threads}, batch {first['batch_size']}, "
-        f"{first['repeats']} x {first['iterations']} runs",
-        ["", *(f"{p['artifact']}\n{p['runtime']}" for p in profiles)], rows,
-    )  # fmt: skip
-    for item in profiles:
-        for reason in item["distrust"]:
-            output.line(f"not trusted, {item['artifact']}: {reason}", style="yellow")
-        for note in item["notes"]:
-            output.line(f"{item['artifact']}: {note}")
-
-
-def _say_range(interval: dict[str, float] | None) -> str:
-    return f"{interval['low']:.4f}-{interval['high']:.4f}" if interval else "-"
-
-
-def _draw_costs(output: Output, costs: list[dict[str, Any]]) -> None:
-    rows = [["instructions a call", *(f"{cost['instructions']:,}" for cost in costs)]]
-    names = [name for name in costs[0]["by_class"] if any(cost["by_class"][name] for cost in costs)]
-    rows += [[f"  {name.replace('_', ' ')}", *(f"{cost['by_class'][name]:,}" for cost in costs)] for name in names]
-    rows += [
-        [f"{title} misses", *(f"{cost[key]:,}" for cost in costs)]
-        for title, key in (("64 KiB cache", "l1_misses"), ("512 KiB cache", "l2_misses"))
-    ]
-    output.table(
-        f"Counted, not timed, on an emulated {costs[0]['cpu']}: {costs[0]['emulator']}",
-        ["relative cost", *(f"{cost['artifact']}\n{cost['runtime']}" for cost in costs)], rows,
-    )  # fmt: skip
-
-
-def _draw_estimates(output: Output, estimates: list[dict[str, Any]]) -> None:
-    def say(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3g}"
-
-    rows = [
-        [found["artifact"], found["tag"], f"{found['relative_cost']:.4g}", say(found["latency_ms"]),
-         "unknown" if found["low_ms"] is None else f"{say(found['low_ms'])}-{say(found['high_ms'])}"]
-        for found in estimates
-    ]  # fmt: skip
-    columns = ["artifact", "tag", "relative cost", "latency, ms", "band, ms"]
-    output.table(f"Estimated for {estimates[0]['target']}, not measured", columns, rows)
-    for found in estimates:
-        for note in found["notes"]:
-            output.line(f"{found['artifact']}: {note}")
-
-
-def draw_compare(output: Output, rows: list[dict[str, Any]]) -> None:
-    table = [
-        [row["artifact"], row["figure"], row["tag"], f"{row['one']:,.6g}", f"{row['other']:,.6g}", f"{row['ratio']:.3f}",
-         "yes" if row["sure"] else "no"]
-        for row in rows
-    ]  # fmt: skip
-    output.table("B over A", ["artifact", "figure", "tag", "A", "B", "ratio", "beyond noise"], table)
-    for row in rows:
-        for reason in dict.fromkeys(row["distrust"]):
-            output.line(f"not trusted, {row['artifact']}: {reason}", style="yellow")

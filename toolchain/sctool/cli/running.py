@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sctool.cli import render
+from sctool.cli import render, render_export, render_profile
 from sctool.cli.example import example
 from sctool.cli.guard import guarded
 from sctool.cli.options import AsJson, ConfigPath, Debug, Override, Overwrite, Quiet, Resume, RunOutput, RunPath
@@ -59,9 +59,9 @@ def run(
 
     def draw(out: Output) -> None:
         render.draw_compress(out, results.summary, str(folder))
-        render.draw_export(out, results.manifest, str(results.bundle))
+        render_export.draw_export(out, results.manifest, str(results.bundle))
         render.draw_verify(out, verification, str(results.bundle / "verification.json"))
-        render.draw_profile(out, results.profile, str(results.bundle / "profile.json"))
+        render_profile.draw_profile(out, results.profile, str(results.bundle / "profile.json"))
         out.line(f"report: {results.report}", style="bold")
 
     record = {
