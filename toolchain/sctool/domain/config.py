@@ -231,7 +231,7 @@ class ExportConfig(Section):
     )
     memory_budget: Annotated[float, Field(ge=1)] | None = Field(
         None, examples=[1.5],
-        description="With codec = auto: estimated peak memory while loading, in multiples of the dense model's; default: 1.5.",
+        description="With codec = auto: estimated peak memory of loading, in multiples of the dense model's; default: 1.5.",
     )  # fmt: skip
     passes: list[Literal["fold_constants", "remove_dead_channels", "share_duplicates"]] = Field(
         ["fold_constants", "remove_dead_channels", "share_duplicates"],

@@ -161,23 +161,23 @@ def _share_bytes(
     sparse: dict[str, onnx.SparseTensorProto], decoded: dict[str, dict[str, object]],
 ) -> list[int]:  # fmt: skip
     """Bytes that each of `found` follows from. What several are decoded from is shared out by their non-zeros."""
-    weights = [1 + int(decoded.get(tensor.name, {}).get("nnz", 0)) for tensor in found]  # type: ignore[call-overload]
+    weights = [1 + int(str(decoded.get(tensor.name, {}).get("nnz", 0))) for tensor in found]
+    parts: list[list[str | int]] = [[*tensor.stored, *tensor.nodes] for tensor in found]
     readers: dict[str | int, int] = {}
-    for tensor, weight in zip(found, weights, strict=True):
-        for part in (*tensor.stored, *tensor.nodes):
+    for own, weight in zip(parts, weights, strict=True):
+        for part in own:
             readers[part] = readers.get(part, 0) + weight
 
     def measure(part: str | int) -> int:
         if isinstance(part, int):
             return _attribute_bytes(model.graph.node[part])
-        return (_stored_bytes(stored[part]) if part in stored else 0) + (
-            sparse[part].ByteSize() if part in sparse else 0
-        )
+        own = _stored_bytes(stored[part]) if part in stored else 0
+        return own + (sparse[part].ByteSize() if part in sparse else 0)
 
     held = {part: measure(part) for part in readers}
     return [
-        round(sum(held[part] * weight / readers[part] for part in (*tensor.stored, *tensor.nodes)))
-        for tensor, weight in zip(found, weights, strict=True)
+        round(sum(held[part] * weight / readers[part] for part in own))
+        for own, weight in zip(parts, weights, strict=True)
     ]
 
 

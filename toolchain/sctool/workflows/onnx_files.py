@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -74,13 +74,12 @@ def build_onnx(settings: ExportConfig, model: nn.Module, records: ExportRecords)
     """
     exported = export_onnx(model, torch.from_numpy(records.parity[:2]), max_batch=ANY_BATCH)
     dense, removed = run_passes(exported, [PASSES[name] for name in settings.passes], records.parity[:PASS_RECORDS])
-    values = settings.values
-    budgets = {"load_budget": settings.load_budget, "memory_budget": settings.memory_budget or MEMORY_BUDGET}
-    files = [_pack("float32", dense, Storage(settings.codec, values, **budgets))]
+    plain = Storage(settings.codec, "float32", settings.load_budget, settings.memory_budget or MEMORY_BUDGET)
+    files = [_pack("float32", dense, replace(plain, values=settings.values))]
     lower = [precision for precision in settings.precisions if precision != "float32"]
     for precision in lower:
         lowered = lower_precision(dense, precision, records.calibration[:CALIBRATION_RECORDS])
-        files.append(_pack(precision, lowered, Storage(settings.codec, **budgets)))
+        files.append(_pack(precision, lowered, plain))
     return OnnxFiles(files, [PassEntry(**vars(record)) for record in removed])
 
 
