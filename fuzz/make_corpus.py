@@ -5,8 +5,10 @@ python fuzz/make_corpus.py     # from the project's folder
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import nn
@@ -28,12 +30,22 @@ SHORT = {"rounds": 1, "warm_up_steps": 20, "steps_per_round": 10, "final_steps":
 STORAGES = {"rows": Storage("rows"), "pfor": Storage("pfor"), "split": Storage("rice", "split")}
 
 
-def make_model() -> nn.Module:
+def make_model(widths: tuple[int, ...] = (12, 90, 3)) -> nn.Module:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(12, 90), nn.ReLU(), nn.Linear(90, 3)).eval()
+    layers = [nn.Linear(*pair) for pair in itertools.pairwise(widths)]
+    model = nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())][:-1]).eval()
     with torch.no_grad():
-        model[0].weight.masked_fill_(torch.rand(90, 12) < 0.9, 0.0)
+        for layer in layers:
+            if layer.weight.numel() > 1000:
+                layer.weight.masked_fill_(torch.rand_like(layer.weight) < 0.9, 0.0)
     return model
+
+
+def make_staged() -> bytes:
+    """Three weights decoded in as many stages, which a file so small would not have of itself."""
+    dense = export_onnx(make_model((12, 90, 12, 90)), torch.zeros(2, 12), max_batch=4)
+    with mock.patch("sctool.export.assemble.count_stages", return_value=3):
+        return serialise_onnx(sparsify_onnx(dense, "rows").proto)
 
 
 def main() -> None:
@@ -51,6 +63,7 @@ def main() -> None:
     dense = export_onnx(model, example, max_batch=4)
     files["onnx"] = {
         "dense.onnx": serialise_onnx(dense),
+        "stages.onnx": make_staged(),
         "sparse.onnx": serialise_onnx(sparsify_onnx(dense).proto),
         **{f"{name}.onnx": serialise_onnx(sparsify_onnx(dense, storage).proto) for name, storage in STORAGES.items()},
     }

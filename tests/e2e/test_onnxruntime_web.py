@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from sctool.export import assemble
 from sctool.export.onnx import export_onnx, serialise_onnx
 from sctool.export.sparsify import Storage, sparsify_onnx
 from sctool.models.tabular import Mlp
@@ -62,14 +63,16 @@ def web() -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "storage",
+    ("storage", "stages"),
     [
-        Storage("rice", "split"), Storage("rows", "split"), Storage("pfor"), Storage("gap8", "int8"),
-        Storage("bitmask", "codebook16"), Storage("coo"),
+        (Storage("rice", "split"), 2), (Storage("rows", "split"), 1), (Storage("pfor"), 2), (Storage("gap8", "int8"), 1),
+        (Storage("bitmask", "codebook16"), 2), (Storage("coo"), 1),
     ],
-    ids=lambda storage: f"{storage.rule}-{storage.values}",
+    ids=lambda given: f"{given.rule}-{given.values}" if isinstance(given, Storage) else f"stages-{given}",
 )  # fmt: skip
-def test_web_assembly_answers_as_onnxruntime(web: Path, storage: Storage, tmp_path: Path) -> None:
+def test_web_assembly_answers_as_onnxruntime(
+    web: Path, storage: Storage, stages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sctool.runtimes.onnxruntime import OnnxRuntimeSession
 
     with torch.random.fork_rng(devices=[]):
@@ -79,7 +82,9 @@ def test_web_assembly_answers_as_onnxruntime(web: Path, storage: Storage, tmp_pa
             if parameter.ndim > 1:
                 parameter.data.masked_fill_(torch.rand_like(parameter) < 0.85, 0.0)
     dense = export_onnx(model, torch.zeros(2, 40), max_batch=64)
+    monkeypatch.setattr(assemble, "count_stages", lambda left: stages)
     packed = sparsify_onnx(dense, storage)
+    assert sum(node.op_type == "Scan" for node in packed.proto.graph.node) == stages - 1
     assert any(layer.codec == storage.rule for layer in packed.layers)
     path, x = tmp_path / "model.onnx", np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
     path.write_bytes(serialise_onnx(packed.proto))

@@ -159,6 +159,7 @@ def test_the_other_rules() -> None:
 
     assert taken("small") == {"a": "rice", "b": "rice"}
     assert taken("fast") == {"a": "gap8", "b": "gap8"}  # 35 bytes of the 50 that it may add
+    assert choose_codecs({}, "auto", elements=0, budgets=Budgets(2, 1.5)) == {}
     assert taken("ort") == {"a": "coo", "b": "dense"}
     assert taken("gap8") == {"a": "gap8", "b": "gap8"}
 

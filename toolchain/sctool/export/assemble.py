@@ -55,12 +55,10 @@ def assemble(dense: onnx.ModelProto, stored: Mapping[str, StoredTensor], opset: 
 def _group(name: str, codec: str, members: dict[str, StoredTensor], sizes: dict[str, int]) -> list[Scope]:
     """Scopes of what of `members` is decoded together, taken out of it; `sizes` told anew."""
     together = {tensor: each.quantised for tensor, each in members.items() if each.codec == codec and _can_group(each)}
-    if len(together) < 2:
-        return []
-    scopes = encode_group(name, together, GROUPED[codec])
-    values = {tensor: int(np.count_nonzero(quantised.codes)) for tensor, quantised in together.items()}
-    for tensor in together:
-        share = values[tensor] / max(sum(values.values()), 1)
+    scopes = encode_group(name, together, GROUPED[codec]) if together else {}
+    values = {tensor: int(np.count_nonzero(together[tensor].codes)) for tensor in together if tensor in scopes}
+    for tensor, count in values.items():
+        share = count / max(sum(values.values()), 1)
         sizes[tensor] = scopes[tensor].stored_bytes + round(share * scopes[name].stored_bytes)
         del members[tensor]
     return list(scopes.values())

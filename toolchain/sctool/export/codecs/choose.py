@@ -76,18 +76,16 @@ def choose_codecs(options: Options, rule: Rule, *, elements: int, budgets: Budge
     taken, why = dict(smallest), dict.fromkeys(options, "the smallest")
     if rule == "fast":
         _hasten(taken, lists)
-        swapped = {tensor: "the quickest to load of a file within 10 % of the smallest" for tensor in options}
-        why.update({tensor: reason for tensor, reason in swapped.items() if taken[tensor] != smallest[tensor]})
+        swapped = [tensor for tensor, option in taken.items() if option != smallest[tensor]]
+        why.update(dict.fromkeys(swapped, "part of the quickest file to load within 10 % of the smallest"))
     elif rule == "auto":
         _fit_load(taken, lists, (budgets.load - 1) * (SESSION_NS + ELEMENT_NS * elements), budgets.staged)
         slow = {tensor for tensor, option in taken.items() if option != smallest[tensor]}
         _fit_memory(taken, lists, (budgets.memory - 1) * (PROCESS_BYTES + ELEMENT_BYTES * elements), budgets.staged)
         for tensor, option in taken.items():
             if option != smallest[tensor]:
-                budget = ("load", budgets.load) if tensor in slow else ("memory", budgets.memory)
-                why[tensor] = (
-                    f"{smallest[tensor].name} is smaller, but over the {budget[0]} budget of {budget[1]:g} x dense"
-                )
+                kind, limit = ("load", budgets.load) if tensor in slow else ("memory", budgets.memory)
+                why[tensor] = f"{smallest[tensor].name} is smaller, but over the {kind} budget of {limit:g} x dense"
     return {
         tensor: Choice(option.name, why[tensor] if option.name != "dense" or option != smallest[tensor]
                        else "no codec is smaller")
@@ -137,11 +135,8 @@ def _fit_memory(taken: dict[str, Option], lists: Options, spare: float, staged: 
     def exceed(alone: bool) -> float:
         each = list(map(left, taken.values()))
         stored = sum(option.stored_bytes for option in taken.values() if option.name != "dense")
-        return (
-            stored
-            - spare
-            + (max(each, default=0.0) if alone else fill_stage(each, count_stages(each) if staged else 1))
-        )
+        stages = max(len(each), 1) if alone else count_stages(each) if staged else 1
+        return stored + fill_stage(each, stages) - spare
 
     _relieve(taken, lists, left, lambda: exceed(True), lambda option: left(option) == max(map(left, taken.values())))
     _relieve(taken, lists, left, lambda: exceed(False))

@@ -35,24 +35,6 @@ def arrange(slots: Slots, bands: NDArray[np.int64], length: int) -> Slots:
     return np.concatenate(rows)
 
 
-def choose_length(counts: Sequence[NDArray[np.int64]], sizes: Sequence[int]) -> int:
-    """The row length of LENGTHS that wastes the fewest bytes over all tensors, each of `counts` slots a band, of those with
-    no more places than each tensor has elements."""
-
-    def waste(length: int) -> int:
-        lost = 0
-        for own in counts:
-            rows = -(-own // length)
-            lost += int((rows * length - own).sum()) * VALUE_BYTES + int(rows.sum()) * ROW_BYTES
-        return lost
-
-    fitting = [
-        length for length in LENGTHS
-        if all(int((-(-own // length)).sum()) * length <= size for own, size in zip(counts, sizes, strict=True))
-    ]  # fmt: skip
-    return min(fitting, key=waste)
-
-
 @dataclass(frozen=True)
 class Layout:
     """A tensor's slots, rising, and the band that each is in; all in one where rows need not be of one exponent."""
@@ -82,6 +64,22 @@ def add_index(scope: Scope, placed: Slots, size: int) -> str:
     return index if wide else scope.add("Cast", [index], to=INT64)
 
 
+def choose_length(layouts: Sequence[Layout]) -> int:
+    """The row length of LENGTHS that wastes the fewest bytes."""
+
+    def waste(length: int) -> int:
+        rows = [-(-layout.counts // length) for layout in layouts]
+        filled = sum(int((own * length - each.counts).sum()) for own, each in zip(rows, layouts, strict=True))
+        return filled * VALUE_BYTES + sum(int(own.sum()) for own in rows) * ROW_BYTES
+
+    return min(LENGTHS, key=waste)
+
+
+def fits(layout: Layout, length: int) -> bool:
+    """Whether rows of `length` have no more places than the tensor has elements, which MaxUnpool asks for."""
+    return int((-(-layout.counts // length)).sum()) * length <= layout.codes.size
+
+
 class Rows:
     """A byte or two of position for each stored value."""
 
@@ -93,7 +91,9 @@ class Rows:
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         banded = values.name == "split" and can_band(quantised)
         layout = lay_out(quantised, banded)
-        placed = arrange(layout.slots, layout.bands, choose_length([layout.counts], [layout.codes.size]))
+        length = choose_length([layout])
+        length = max(each for each in LENGTHS if each <= length and fits(layout, each))
+        placed = arrange(layout.slots, layout.bands, length)
         shape = (1, 1, *placed.shape)
         index = add_index(scope, placed, layout.codes.size)
         kept = layout.codes[placed.reshape(-1)]
@@ -109,28 +109,31 @@ def can_band(quantised: Quantised) -> bool:
 
 
 def encode_group(name: str, members: Mapping[str, Quantised], banded: bool) -> dict[str, Scope]:
-    """Scope `name` with the rows of all `members`, float32 tensors that are decoded together, then one a member.
+    """Scope `name` with the rows of `members`, float32 tensors that are decoded together, then one scope a member.
 
-    Nodes cost more at load than the rows that they work on: here all but the last two are one for all members. What is given
-    back adds up to the members' tensors, each under its name; with `banded`, `can_band` holds for each.
+    Nodes cost more at load than the rows that they work on: here all but the last two are one for all members. `can_band`
+    must hold for each with `banded`. A member that rows of the common length do not fit is left out; {} for fewer than two.
     """
     layouts = {tensor: lay_out(quantised, banded) for tensor, quantised in members.items()}
-    length = choose_length([each.counts for each in layouts.values()], [each.codes.size for each in layouts.values()])
+    length = choose_length(list(layouts.values()))
+    layouts = {tensor: each for tensor, each in layouts.items() if fits(each, length)}
+    if len(layouts) < 2:
+        return {}
     placed = {tensor: arrange(each.slots, each.bands, length) for tensor, each in layouts.items()}
     kept = {tensor: each.codes[placed[tensor]] for tensor, each in layouts.items()}
     shared = Scope(name)
     cuts = shared.constant("counts", np.array([len(rows) for rows in placed.values()], np.int64))
     index = add_index(shared, np.concatenate(list(placed.values())), max(each.codes.size for each in layouts.values()))
-    indices = shared.split(index, "index", cuts, 2, list(members))
+    indices = shared.split(index, "index", cuts, 2, list(layouts))
     if banded:
         whole = add_significands(shared, np.concatenate(list(kept.values()))[None, None])
-        lifted = shared.split(whole, "values", cuts, 2, list(members))
+        lifted = shared.split(whole, "values", cuts, 2, list(layouts))
     scopes = {name: shared}
-    for number, (tensor, quantised) in enumerate(members.items()):
+    for number, tensor in enumerate(layouts):
         own = Scope(tensor)
         shape = (1, 1, *placed[tensor].shape)
         values = lifted[number] if banded else own.constant("values", kept[tensor].reshape(shape))
-        add_placement(own, quantised, indices[number], values, shape)
+        add_placement(own, members[tensor], indices[number], values, shape)
         own.rename_last()
         scopes[tensor] = own
     return scopes
