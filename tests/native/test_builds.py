@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from pathlib import Path
 
@@ -36,8 +37,9 @@ int main(int, char** words) {
       std::vector<float> x(5 * sctool_sparse_input_floats(session, 0), 1.0f), y(5 * sctool_sparse_output_floats(session, 0));
       const float* in[] = {x.data()};
       float* out[] = {y.data()};
-      for (int i = 0; i < 50; ++i) {
-        if (sctool_sparse_run(session, i % 10 ? 1 : 5, in, out, error, sizeof error)) std::abort();
+      const int calls = std::atoi(words[2]);
+      for (int i = 0; i < calls; ++i) {
+        if (sctool_sparse_run(session, i * 3 / calls == 1 ? 1 : 5, in, out, error, sizeof error)) std::abort();
       }
       sctool_sparse_free(session);
     });
@@ -110,9 +112,12 @@ def hold_against_oracle(command: list[str], folder: Path) -> None:
             assert relative_error(found, answer(graph, [x])[0]) <= 1e-5
 
 
-def test_address_and_undefined_behaviour_sanitizers(builder: Builder, tmp_path: Path) -> None:
-    folder = builder("asan", "-DSCTOOL_SANITIZE=address,undefined")
-    hold_against_oracle([str(folder / "sctool_runner")], tmp_path)
+def test_address_and_undefined_behaviour_sanitizers(builder: Builder, library: ctypes.CDLL, tmp_path: Path) -> None:
+    """The kernels of every instruction set that runs here."""
+    folder = builder("asan", "-DSCTOOL_SANITIZE=address,undefined", "-DSCTOOL_WIDE_KERNELS=ON")
+    for isa in ("portable", "avx2", "avx512"):
+        if library.sctool_sparse_find_isa(isa.encode()) is not None:
+            hold_against_oracle([str(folder / "sctool_runner"), "--isa", isa], tmp_path)
 
 
 def test_thread_sanitizer_finds_no_race_within_sessions_and_between_them(builder: Builder, tmp_path: Path) -> None:
@@ -123,9 +128,15 @@ def test_thread_sanitizer_finds_no_race_within_sessions_and_between_them(builder
          folder / "libsctool_core.a", "-pthread", "-o", tmp_path / "threads"], capture_output=True, text=True,
     )  # fmt: skip
     assert compiled.returncode == 0, compiled.stderr[-2000:]
-    for name in ("sparse", "tall", "mlp"):
+    for name, calls in (
+        ("sparse", 50),
+        ("tall", 50),
+        ("mlp", 1000),
+    ):  # enough for the layout of linear layers to change twice
         (tmp_path / "p.scsp").write_bytes(write_payload(cases()[name]))
-        done = subprocess.run([tmp_path / "threads", tmp_path / "p.scsp"], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [tmp_path / "threads", tmp_path / "p.scsp", str(calls)], capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -12,7 +12,6 @@ namespace {
 
 constexpr std::size_t kColumns = 64;      // records that are transposed and run together
 constexpr std::size_t kPage = 1024;      // floats
-constexpr std::uint32_t kFewRecords = 3;  // up to so many run one by one
 
 std::size_t column_floats(const Shape& shape) { return shape.channels * kColumns; }
 
@@ -32,7 +31,7 @@ StepPtr make_step(const Program& program, Op& op, const Kernels& kernels, std::u
 }  // namespace
 
 Session::Session(Program program, const Kernels& kernels, std::uint32_t threads)
-    : kernels_(kernels), program_(std::move(program)), pool_(std::make_unique<Pool>(threads)), arenas_(threads) {
+    : kernels_(kernels), program_(std::move(program)), layout_(kernels), pool_(std::make_unique<Pool>(threads)), arenas_(threads) {
   columns_ = true;
   for (Op& op : program_.ops) {
     steps_.push_back(make_step(program_, op, kernels_, threads));
@@ -107,15 +106,13 @@ void Session::Arena::point(const std::vector<std::size_t>& offsets, std::size_t 
 
 void Session::run(std::uint32_t batch, const float* const* inputs, float* const* outputs) {
   const FlushDenormals flush;
-  const bool columns = columns_ && batch > kFewRecords;
+  const bool columns = columns_ && layout_.choose(batch);
   // A thread takes every so many of the pieces; steps are timed on one thread, and a lone record is cut step by step.
   const std::uint32_t threads = step_ns_.empty() ? pool_->threads() : 1;
   const std::uint32_t share = static_cast<std::uint32_t>(round_up((batch + threads - 1) / threads, kernels_.width));
   const std::uint32_t piece = columns ? std::min<std::uint32_t>(kColumns, share) : 1;
   const std::uint32_t pieces = (batch + piece - 1) / piece, parts = std::min(threads, pieces);
-  if (columns) {
-    for (const StepPtr& step : steps_) step->prepare_columns();
-  }
+  for (const StepPtr& step : steps_) step->lay_out(columns);
   for (std::uint32_t part = 0; part < parts; ++part) {
     if (columns) arenas_[part].point(column_offsets_, column_floats_, scratch_floats_);
     else arenas_[part].point(record_offsets_, record_floats_, scratch_floats_ * (parts == 1 ? pool_->threads() : 1));

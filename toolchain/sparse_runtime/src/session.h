@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "layout_choice.h"
 #include "pool.h"
 #include "step.h"
 
@@ -48,7 +49,8 @@ class Session {
   const Kernels& kernels_;
   Program program_;
   std::vector<StepPtr> steps_;
-  bool columns_;
+  bool columns_;  // whether all steps take them
+  LayoutChoice layout_;
   std::size_t scratch_floats_ = 0;
   std::vector<std::size_t> record_offsets_, column_offsets_;
   std::size_t record_floats_ = 0, column_floats_ = 0;
