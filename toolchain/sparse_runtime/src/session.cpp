@@ -112,7 +112,12 @@ void Session::run(std::uint32_t batch, const float* const* inputs, float* const*
   const std::uint32_t share = static_cast<std::uint32_t>(round_up((batch + threads - 1) / threads, kernels_.width));
   const std::uint32_t piece = columns ? std::min<std::uint32_t>(kColumns, share) : 1;
   const std::uint32_t pieces = (batch + piece - 1) / piece, parts = std::min(threads, pieces);
-  for (const StepPtr& step : steps_) step->lay_out(columns);
+  if (columns != laid_out_by_columns_ || !laid_out_) {
+    laid_out_ = false;  // should one of them throw
+    for (const StepPtr& step : steps_) step->lay_out(columns);
+    laid_out_by_columns_ = columns;
+    laid_out_ = true;
+  }
   for (std::uint32_t part = 0; part < parts; ++part) {
     if (columns) arenas_[part].point(column_offsets_, column_floats_, scratch_floats_);
     else arenas_[part].point(record_offsets_, record_floats_, scratch_floats_ * (parts == 1 ? pool_->threads() : 1));
