@@ -146,13 +146,16 @@ def test_the_fuzzer_finds_nothing_in_its_seeds_and_a_few_seconds(builder: Builde
         "fuzz", "-DSCTOOL_SANITIZE=address,undefined", "-DSCTOOL_FUZZER=ON", "-DSCTOOL_RUNNER=OFF",
         "-DCMAKE_CXX_COMPILER=clang++",
     )  # fmt: skip
-    seeds = SOURCES / "fuzz" / "corpus"
-    assert len(list(seeds.iterdir())) >= 5
-    done = subprocess.run(
-        [folder / "sctool_fuzz", tmp_path, seeds, "-max_total_time=5", "-rss_limit_mb=4096", "-seed=1"],
-        capture_output=True, text=True, timeout=300, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    for target, name, seconds in (("sctool_fuzz", "corpus", 5), ("sctool_fuzz_block", "blocks", 2)):
+        seeds = SOURCES / "fuzz" / name
+        assert len(list(seeds.iterdir())) >= 5
+        found = tmp_path / name
+        found.mkdir()
+        done = subprocess.run(
+            [folder / target, found, seeds, f"-max_total_time={seconds}", "-rss_limit_mb=4096", "-seed=1"],
+            capture_output=True, text=True, timeout=300, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_on_arm_under_emulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ constexpr std::uint32_t kColumnsOfPass = 256;
 class SparseLinear : public Step {
  public:
   SparseLinear(Op& op, const Kernels& kernels)
-      : kernels_(kernels), input_(op.inputs[0]), output_(op.output), rows_(op.weights.rows), columns_(op.weights.columns),
-        activation_(op.activation), bias_(std::move(op.bias)), single_(make_single(op.weights, kernels)) {}
+      : kernels_(kernels), input_(op.inputs[0]), output_(op.output), columns_(op.weights.columns), activation_(op.activation),
+        bias_(std::move(op.bias)), single_(make_single(op.weights, kernels)) {}
 
   void run(const Workspace& workspace) const override {
     single_->multiply(workspace.values[input_], workspace.values[output_], bias_.empty() ? nullptr : bias_.data(),
@@ -65,7 +65,7 @@ class SparseLinear : public Step {
 
   const Kernels& kernels_;
   std::uint16_t input_, output_;
-  std::uint32_t rows_, columns_;
+  std::uint32_t columns_;
   Activation activation_;
   std::vector<float> bias_;
   std::unique_ptr<RowLayout> single_;  // null where `many_` holds the weights
