@@ -115,7 +115,7 @@ def hold_against_oracle(command: list[str], folder: Path) -> None:
 def test_address_and_undefined_behaviour_sanitizers(builder: Builder, library: ctypes.CDLL, tmp_path: Path) -> None:
     """The kernels of every instruction set that runs here."""
     folder = builder("asan", "-DSCTOOL_SANITIZE=address,undefined", "-DSCTOOL_WIDE_KERNELS=ON")
-    for isa in ("portable", "avx2", "avx512"):
+    for isa in ("portable", "neon", "avx2", "avx512"):
         if library.sctool_sparse_find_isa(isa.encode()) is not None:
             hold_against_oracle([str(folder / "sctool_runner"), "--isa", isa], tmp_path)
 
@@ -128,12 +128,14 @@ def test_thread_sanitizer_finds_no_race_within_sessions_and_between_them(builder
          folder / "libsctool_core.a", "-pthread", "-o", tmp_path / "threads"], capture_output=True, text=True,
     )  # fmt: skip
     assert compiled.returncode == 0, compiled.stderr[-2000:]
-    for name, calls in (
-        ("sparse", 50),
-        ("tall", 50),
-        ("mlp", 1000),
-    ):  # enough for the layout of linear layers to change twice
-        (tmp_path / "p.scsp").write_bytes(write_payload(cases()[name]))
+    rng, three = np.random.default_rng(0), Window(3, 3, 1, 1, 1, 1, 1)
+    large = [  # for threads to share one record of: its tiles, and its output channels
+        convolution(rng, 16, 24, 32, 32, three, density=0.4, storage=Storage.SPARSE),
+        convolution(rng, 128, 128, 4, 4, three, density=0.6, storage=Storage.SPARSE),
+    ]
+    # Calls of the MLP are as many as its layout needs to change twice.
+    for graph, calls in [(cases()["sparse"], 20), (cases()["mlp"], 1000), *((graph, 20) for graph in large)]:
+        (tmp_path / "p.scsp").write_bytes(write_payload(graph))
         done = subprocess.run(
             [tmp_path / "threads", tmp_path / "p.scsp", str(calls)], capture_output=True, text=True, timeout=300
         )

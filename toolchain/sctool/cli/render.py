@@ -65,13 +65,14 @@ def draw_export(output: Output, manifest: dict[str, Any], folder: str) -> None:
     )
     chosen = Counter(layer["codec"] for layer in manifest["layers"])
     told = ", ".join(f"{codec} {count}" for codec, count in chosen.most_common())
-    output.line(f"ONNX tensors by codec: {told}; `sctool export RUN --dry-run` compares them all")
+    output.line(f"ONNX tensors by codec: {told} (`sctool export RUN --dry-run` compares)")
     _draw_passes(output, manifest.get("passes", []))
-    for name, parity in manifest["parity"].items():
-        output.line(
-            f"parity of {name} with eager on {parity['records']} records: max abs error {parity['max_abs_error']:.2e}, "
-            f"top-1 agreement {say_percent(parity['top1_agreement'])}"
-        )
+    rows = [
+        [name, f"{parity['max_abs_error']:.2e}", say_percent(parity["top1_agreement"])]
+        for name, parity in manifest["parity"].items()
+    ]
+    records = max(parity["records"] for parity in manifest["parity"].values())
+    output.table(f"Held against PyTorch on {records} records", ["file", "max abs error", "top-1 agreement"], rows)
     for name, entry in manifest["files"].items():
         if entry.get("note"):
             output.line(f"{name}: {entry['note']}")
@@ -87,16 +88,25 @@ def draw_plan(output: Output, plan: dict[str, Any]) -> None:
             for what, size in table["files"].items()
         ]  # fmt: skip
         output.table(f"{name}: bytes of the whole file", ["stored as", "size", "of dense", "of bound"], rows)
-        codecs = [name for name in table["layers"][0]["bytes"] if "+" not in name] if table["layers"] else []
-        rows = [
-            [layer["name"], f"{layer['density']:.4f}", layer["codec"], str(layer["bytes"][layer["codec"]]),
-             str(layer["bound_bytes"]),
-             *(str(layer["bytes"].get(codec, "-")) for codec in codecs)]
-            for layer in table["layers"]
-        ]  # fmt: skip
-        output.table(f"{name}: bytes by layer", ["layer", "density", "chosen", "bytes", "bound", *codecs], rows)
+        _draw_layers(output, name, table["layers"])
     _draw_passes(output, plan["passes"])
     output.line("Nothing was written.")
+
+
+def _draw_layers(output: Output, name: str, layers: list[dict[str, Any]]) -> None:
+    if not layers:
+        return
+    rows = [
+        [layer["name"], f"{layer['density']:.4f}", layer["codec"], str(layer["bytes"][layer["codec"]]),
+         str(layer["bound_bytes"])]
+        for layer in layers
+    ]  # fmt: skip
+    output.table(
+        f"{name}: bytes by layer, as it ships", ["layer", "density", "chosen", "bytes", "bound"], rows, whole=True
+    )
+    codecs = [codec for codec in layers[0]["bytes"] if "+" not in codec]
+    rows = [[layer["name"], *(str(layer["bytes"].get(codec, "-")) for codec in codecs)] for layer in layers]
+    output.table(f"{name}: bytes by layer and codec", ["layer", *codecs], rows, whole=True)
 
 
 def _draw_passes(output: Output, passes: list[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from sctool.domain.config import ProfileConfig
 from sctool.domain.measurement import LatencyProfile
 from sctool.domain.target import Target, load_target
 from sctool.errors import ArtifactError
-from sctool.profiling.budget import ALLOWED, check_budget, check_estimates, not_gated
+from sctool.profiling.budget import ALLOWED, check_budget, check_estimates, not_gated, note_packages
 from sctool.profiling.calibration import to_target
 from sctool.profiling.estimate import estimate, read_anchor_models, read_costs
 from sctool.profiling.host import profile_on_host
@@ -116,7 +116,9 @@ def profile(
         "budget": target.budget.model_dump(exclude_none=True) or None,
         "violations": check_budget(findings.profiles, sizes, target)
         + (check_estimates(findings.estimates, target) if place.allow_estimates else []),
-        "notes": findings.notes + not_gated(findings.profiles, target, found=_where(findings, place)),
+        "notes": findings.notes
+        + note_packages(sizes, target)
+        + not_gated(findings.profiles, target, found=_where(findings, place)),
         "profiles": [item.to_json() for item in findings.profiles],
         "costs": findings.costs,
         "estimates": findings.estimates,

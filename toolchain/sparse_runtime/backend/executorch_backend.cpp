@@ -15,6 +15,7 @@
 #include <new>
 #include <vector>
 
+#include "hosted_threads.h"
 #include "payload.h"
 #include "sctool_sparse.h"
 #include "session.h"
@@ -75,7 +76,8 @@ class SparseBackend final : public executorch::runtime::BackendInterface {
                                executorch::runtime::ArrayRef<CompileSpec>) const override {
     try {
       sctool::Program program = sctool::read_payload(processed->data(), processed->size());
-      auto handle = std::make_unique<Handle>(sctool::Session(std::move(program), *sctool::find_kernels(nullptr)));
+      auto handle = std::make_unique<Handle>(
+          sctool::Session(std::move(program), *sctool::find_kernels(nullptr), sctool::hosted_threads()));
       processed->Free();
       return handle.release();
     } catch (const sctool::PayloadError&) {

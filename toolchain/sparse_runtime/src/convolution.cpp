@@ -11,11 +11,11 @@ constexpr std::uint32_t kMovingWeights = 3;  // of an output channel in each col
 
 // Each column of the kernel is a pass over all output channels, which a handful of weights does not pay for.
 bool moving_pays(const Op& op) {
-  return op.weights.sparse && op.weights.entries.count >= std::size_t{kMovingWeights} * op.window.width * op.weights.rows;
+  return op.weights.stored() >= std::size_t{kMovingWeights} * op.window.width * op.weights.rows;
 }
 
 double density_of(const Matrix& matrix) {
-  return static_cast<double>(matrix.entries.count) / std::max<double>(1.0, double{1} * matrix.rows * matrix.columns);
+  return static_cast<double>(matrix.stored()) / std::max<double>(1.0, double{1} * matrix.rows * matrix.columns);
 }
 
 // What dense and sparse convolutions share: the walk over tiles and blocks.

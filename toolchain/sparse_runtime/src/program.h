@@ -40,6 +40,9 @@ struct Matrix {
   std::vector<float> values;
   StoredEntries entries;
 
+  // Weights that are multiplied for each output.
+  std::size_t stored() const { return sparse ? entries.count : values.size(); }
+
   EntryReader read() const { return EntryReader(entries, rows, columns); }
 };
 
