@@ -99,12 +99,15 @@ std::vector<float> decode_dense(const StoredValues& values, std::uint32_t rows, 
 
 std::vector<float> decode_expanded(const StoredEntries& entries, std::uint32_t rows, std::uint32_t columns) {
   std::vector<float> dense(std::size_t{rows} * columns, 0.0f);
-  EntryReader reader(entries, rows, columns);
-  SparseRows one;
-  for (std::uint32_t row = 0; row < rows; ++row) {
-    reader.next(1, one);
-    float* to = dense.data() + std::size_t{row} * columns;
-    for (std::uint32_t entry = 0; entry < one.firsts[1]; ++entry) to[one.columns[entry]] = one.values[entry];
+  RiceReader gaps(entries.gaps, entries.gap_bytes, entries.k);
+  std::size_t next = 0;  // the lowest position that may come; a hostile matrix has more empty rows than bytes to read
+  for (std::uint32_t entry = 0; entry < entries.count; ++entry) {
+    const std::uint64_t gap = gaps.next();
+    if (gap >= RiceReader::kTooLarge) refuse(gap);
+    if (gap >= dense.size() - next) refuse(RiceReader::kTooLarge);
+    next += static_cast<std::size_t>(gap);
+    decode(entries.values, entry, 1, static_cast<std::uint32_t>(next / columns), &dense[next]);
+    ++next;
   }
   return dense;
 }
