@@ -11,7 +11,7 @@ He's at the masks' fan-in, dense weights are the same model's before masking: ru
 
 "ideal" is the time of the multiply-accumulates of the non-zeros at the measured peak of this processor's multiply-adds;
 `of_peak` what share of it the row reaches. `resident` is the weights' bytes in memory over 4 for each value and 2 for each
-index of a non-zero. Rows of a batch hold two layouts, that of one record too, once both were called.
+index of a non-zero, after a call of the row's batch.
 results/runtime_layers.csv has each layer, results/runtime.svg the roofline.
 """
 

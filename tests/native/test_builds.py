@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from pathlib import Path
 
@@ -36,8 +37,9 @@ int main(int, char** words) {
       std::vector<float> x(5 * sctool_sparse_input_floats(session, 0), 1.0f), y(5 * sctool_sparse_output_floats(session, 0));
       const float* in[] = {x.data()};
       float* out[] = {y.data()};
-      for (int i = 0; i < 20; ++i) {
-        if (sctool_sparse_run(session, i % 10 ? 1 : 5, in, out, error, sizeof error)) std::abort();
+      const int calls = std::atoi(words[2]);
+      for (int i = 0; i < calls; ++i) {
+        if (sctool_sparse_run(session, i * 3 / calls == 1 ? 1 : 5, in, out, error, sizeof error)) std::abort();
       }
       sctool_sparse_free(session);
     });
@@ -103,16 +105,19 @@ def gated_line(rng: np.random.Generator) -> Graph:
 
 def hold_against_oracle(command: list[str], folder: Path) -> None:
     for graph in cases().values():
-        for batch in (1, 5):
+        for batch in (1, 8):  # record by record, and by columns
             x = draw(np.random.default_rng(1), (batch, *graph.shapes[0]))
             written = run_payload(command, write_payload(graph), x.tobytes(), batch, folder)
             found = np.frombuffer(written, np.float32).reshape(batch, -1)
             assert relative_error(found, answer(graph, [x])[0]) <= 1e-5
 
 
-def test_address_and_undefined_behaviour_sanitizers(builder: Builder, tmp_path: Path) -> None:
-    folder = builder("asan", "-DSCTOOL_SANITIZE=address,undefined")
-    hold_against_oracle([str(folder / "sctool_runner")], tmp_path)
+def test_address_and_undefined_behaviour_sanitizers(builder: Builder, library: ctypes.CDLL, tmp_path: Path) -> None:
+    """The kernels of every instruction set that runs here."""
+    folder = builder("asan", "-DSCTOOL_SANITIZE=address,undefined", "-DSCTOOL_WIDE_KERNELS=ON")
+    for isa in ("portable", "neon", "avx2", "avx512"):
+        if library.sctool_sparse_find_isa(isa.encode()) is not None:
+            hold_against_oracle([str(folder / "sctool_runner"), "--isa", isa], tmp_path)
 
 
 def test_thread_sanitizer_finds_no_race_within_sessions_and_between_them(builder: Builder, tmp_path: Path) -> None:
@@ -128,9 +133,12 @@ def test_thread_sanitizer_finds_no_race_within_sessions_and_between_them(builder
         convolution(rng, 16, 24, 32, 32, three, density=0.4, storage=Storage.SPARSE),
         convolution(rng, 128, 128, 4, 4, three, density=0.6, storage=Storage.SPARSE),
     ]
-    for graph in [cases()["sparse"], cases()["mlp"], *large]:
+    # Calls of the MLP are as many as its layout needs to change twice.
+    for graph, calls in [(cases()["sparse"], 20), (cases()["mlp"], 1000), *((graph, 20) for graph in large)]:
         (tmp_path / "p.scsp").write_bytes(write_payload(graph))
-        done = subprocess.run([tmp_path / "threads", tmp_path / "p.scsp"], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [tmp_path / "threads", tmp_path / "p.scsp", str(calls)], capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -140,13 +148,16 @@ def test_the_fuzzer_finds_nothing_in_its_seeds_and_a_few_seconds(builder: Builde
         "fuzz", "-DSCTOOL_SANITIZE=address,undefined", "-DSCTOOL_FUZZER=ON", "-DSCTOOL_RUNNER=OFF",
         "-DCMAKE_CXX_COMPILER=clang++",
     )  # fmt: skip
-    seeds = SOURCES / "fuzz" / "corpus"
-    assert len(list(seeds.iterdir())) >= 5
-    done = subprocess.run(
-        [folder / "sctool_fuzz", tmp_path, seeds, "-max_total_time=5", "-rss_limit_mb=4096", "-seed=1"],
-        capture_output=True, text=True, timeout=300, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    for target, name, seconds in (("sctool_fuzz", "corpus", 5), ("sctool_fuzz_block", "blocks", 2)):
+        seeds = SOURCES / "fuzz" / name
+        assert len(list(seeds.iterdir())) >= 5
+        found = tmp_path / name
+        found.mkdir()
+        done = subprocess.run(
+            [folder / target, found, seeds, f"-max_total_time={seconds}", "-rss_limit_mb=4096", "-seed=1"],
+            capture_output=True, text=True, timeout=300, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_on_arm_under_emulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

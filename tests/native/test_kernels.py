@@ -129,7 +129,7 @@ def linear(weights: Array) -> Graph:
     return graph
 
 
-@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("batch", [1, 8])
 def test_rows_of_very_different_lengths(isa: str, library: ctypes.CDLL, batch: int) -> None:
     """Full rows, empty ones, and rows whose entries all lie together."""
     rng = np.random.default_rng(0)
@@ -140,7 +140,7 @@ def test_rows_of_very_different_lengths(isa: str, library: ctypes.CDLL, batch: i
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("batch", [1, 8])
 def test_linear_layers_keep_what_is_not_finite_to_its_outputs(
     isa: str, library: ctypes.CDLL, value: float, batch: int
 ) -> None:

@@ -128,7 +128,7 @@ class PayloadSession:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights as they lie in memory now: a batch's first call may add a layout of its own."""
+        """Bytes of all weights as they lie in memory now; a call may change the layout of linear layers."""
         return int(self._library.sctool_sparse_weight_bytes(self._session))
 
     def run(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:

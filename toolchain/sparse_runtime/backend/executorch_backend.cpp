@@ -76,9 +76,10 @@ class SparseBackend final : public executorch::runtime::BackendInterface {
                                executorch::runtime::ArrayRef<CompileSpec>) const override {
     try {
       sctool::Program program = sctool::read_payload(processed->data(), processed->size());
+      auto handle = std::make_unique<Handle>(
+          sctool::Session(std::move(program), *sctool::find_kernels(nullptr), sctool::hosted_threads()));
       processed->Free();
-      return new Handle(sctool::Session(std::move(program), *sctool::find_kernels(nullptr),
-                                        sctool::hosted_threads()));
+      return handle.release();
     } catch (const sctool::PayloadError&) {
       return Error::DelegateInvalidCompatibility;
     } catch (const std::bad_alloc&) {

@@ -18,6 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   sctool_session* session = sctool_sparse_load(data, size, nullptr, error, sizeof error);
   if (session == nullptr) return 0;
+  constexpr std::uint32_t kBatch = 8;  // enough for columns
   constexpr std::uint64_t kMost = 1 << 16;  // floats: what is larger loads, and is not run here
   std::vector<std::vector<float>> held;
   std::vector<const float*> inputs;
@@ -25,20 +26,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   bool small = true;
   for (std::uint32_t i = 0; i < sctool_sparse_inputs(session) && small; ++i) {
     small = sctool_sparse_input_floats(session, i) <= kMost;
-    if (small) held.emplace_back(sctool_sparse_input_floats(session, i) * 5, 0.5f);
+    if (small) held.emplace_back(sctool_sparse_input_floats(session, i) * kBatch, 0.5f);
   }
   const std::size_t count = held.size();
   for (std::uint32_t i = 0; i < sctool_sparse_outputs(session) && small; ++i) {
     small = sctool_sparse_output_floats(session, i) <= kMost;
-    if (small) held.emplace_back(sctool_sparse_output_floats(session, i) * 5);
+    if (small) held.emplace_back(sctool_sparse_output_floats(session, i) * kBatch);
   }
   if (small) {
     for (std::size_t i = 0; i < held.size(); ++i) {
       if (i < count) inputs.push_back(held[i].data());
       else outputs.push_back(held[i].data());
     }
-    sctool_sparse_run(session, 1, inputs.data(), outputs.data(), error, sizeof error);
-    sctool_sparse_run(session, 5, inputs.data(), outputs.data(), error, sizeof error);
+    // Linear layers take the layout of the first call.
+    const std::uint32_t first = size % 2 == 0 ? 1 : kBatch;
+    sctool_sparse_run(session, first, inputs.data(), outputs.data(), error, sizeof error);
+    sctool_sparse_run(session, 1 + kBatch - first, inputs.data(), outputs.data(), error, sizeof error);
   }
   sctool_sparse_free(session);
   return 0;

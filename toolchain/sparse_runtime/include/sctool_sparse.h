@@ -42,7 +42,8 @@ SCTOOL_EXPORT uint32_t sctool_sparse_outputs(const sctool_session* session);
 SCTOOL_EXPORT uint64_t sctool_sparse_input_floats(const sctool_session* session, uint32_t index);
 SCTOOL_EXPORT uint64_t sctool_sparse_output_floats(const sctool_session* session, uint32_t index);
 SCTOOL_EXPORT uint32_t sctool_sparse_max_batch(const sctool_session* session);
-/* Bytes of all weights as they lie in memory, positions and biases included. */
+/* Bytes of all weights as they lie in memory now, positions and biases included. Linear layers lie there once, as single
+ * records or as batches walk them: which, follows from the calls so far. */
 SCTOOL_EXPORT uint64_t sctool_sparse_weight_bytes(const sctool_session* session);
 /* From now on the fastest run of every operator is kept, in nanoseconds; the first `count` go to ns. Returns their
  * number. */

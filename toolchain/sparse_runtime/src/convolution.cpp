@@ -11,11 +11,11 @@ constexpr std::uint32_t kMovingWeights = 3;  // of an output channel in each col
 
 // Each column of the kernel is a pass over all output channels, which a handful of weights does not pay for.
 bool moving_pays(const Op& op) {
-  return op.weights.values.size() >= std::size_t{kMovingWeights} * op.window.width * op.weights.rows;
+  return op.weights.stored() >= std::size_t{kMovingWeights} * op.window.width * op.weights.rows;
 }
 
 double density_of(const Matrix& matrix) {
-  return static_cast<double>(matrix.values.size()) / std::max<double>(1.0, double{1} * matrix.rows * matrix.columns);
+  return static_cast<double>(matrix.stored()) / std::max<double>(1.0, double{1} * matrix.rows * matrix.columns);
 }
 
 // What dense and sparse convolutions share: the walk over tiles and blocks.
@@ -117,13 +117,12 @@ class SparseConvolution : public Convolution {
     }
     // Threads share tiles; where there are too few of them, each takes some of the output channels and packs for itself.
     const std::uint32_t ranges = tile_parts_ < threads ? std::min(threads, op.weights.rows) : 1;
+    EntryReader reader = matrix.read();
+    SparseRows rows;
     for (std::uint32_t r = 0; r < ranges; ++r) {
-      weights_.emplace_back(op.weights.rows * r / ranges, op.weights.rows * (r + 1) / ranges, blocks_.size() * passes_, pass_of,
-                            offset_of, [&](const auto& entry_at) {
-                              for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t column) {
-                                entry_at(row, column, matrix.values[entry]);
-                              });
-                            });
+      const std::uint32_t first = matrix.rows * r / ranges, end = matrix.rows * (r + 1) / ranges;
+      reader.next(end - first, rows);
+      weights_.emplace_back(first, rows, blocks_.size() * passes_, pass_of, offset_of);
     }
   }
 

@@ -12,7 +12,7 @@ namespace sctool {
 
 // Floats of a block of packed channels. Few weights: rather some misses in the first cache (48 KiB where this was measured)
 // than more visits to each output; many: the block with all else fits it.
-constexpr std::size_t kTileFloats = 16384, kFullTileFloats = 10240;
+constexpr std::size_t kTileFloats = 12288, kFullTileFloats = 10240;
 constexpr double kFullDensity = 0.12;
 constexpr std::size_t kDirectFloats = 16;  // what an unpacked channel counts for in a block
 

@@ -16,8 +16,8 @@ constexpr std::uint32_t kColumnsOfPass = 256;
 class SparseLinear : public Step {
  public:
   SparseLinear(Op& op, const Kernels& kernels)
-      : kernels_(kernels), input_(op.inputs[0]), output_(op.output), rows_(op.weights.rows), columns_(op.weights.columns),
-        activation_(op.activation), bias_(std::move(op.bias)), single_(make_row_layout(op.weights, kernels)) {}
+      : kernels_(kernels), input_(op.inputs[0]), output_(op.output), columns_(op.weights.columns), activation_(op.activation),
+        bias_(std::move(op.bias)), single_(make_single(op.weights, kernels)) {}
 
   void run(const Workspace& workspace) const override {
     single_->multiply(workspace.values[input_], workspace.values[output_], bias_.empty() ? nullptr : bias_.data(),
@@ -26,9 +26,15 @@ class SparseLinear : public Step {
 
   bool takes_columns() const override { return true; }
 
-  // Made when it is first needed: who runs single records does not hold the weights twice.
-  void prepare_columns() override {
-    if (many_.count() > 0) return;
+  void lay_out(bool by_columns) override {
+    if (by_columns == (single_ == nullptr)) return;
+    if (!by_columns) {
+      const SparseRows rows = many_.read_back();
+      HeldRows source(rows, columns_);
+      single_ = make_row_layout(source, kernels_);
+      many_ = SparsePasses();
+      return;
+    }
     const std::uint32_t passes = (columns_ + kColumnsOfPass - 1) / kColumnsOfPass;
     std::vector<std::uint32_t> pass_of(columns_);
     std::vector<std::uint16_t> offset_of(columns_);
@@ -36,7 +42,8 @@ class SparseLinear : public Step {
       pass_of[column] = static_cast<std::uint32_t>(std::uint64_t{column} * passes / columns_);
       offset_of[column] = static_cast<std::uint16_t>(column);
     }
-    many_ = SparsePasses(0, rows_, passes, pass_of, offset_of, [&](const auto& entry_at) { single_->for_each(entry_at); });
+    many_ = SparsePasses(0, single_->read_back(), passes, pass_of, offset_of);
+    single_.reset();
   }
 
   void run_columns(const Workspace& workspace, std::size_t stride, std::size_t columns) const override {
@@ -48,15 +55,20 @@ class SparseLinear : public Step {
     }
   }
 
-  std::size_t weight_bytes() const override { return single_->bytes() + many_.bytes() + bias_.size() * 4; }
+  std::size_t weight_bytes() const override { return (single_ ? single_->bytes() : many_.bytes()) + bias_.size() * 4; }
 
  private:
+  static std::unique_ptr<RowLayout> make_single(const Matrix& matrix, const Kernels& kernels) {
+    EntryReader reader = matrix.read();
+    return make_row_layout(reader, kernels);
+  }
+
   const Kernels& kernels_;
   std::uint16_t input_, output_;
-  std::uint32_t rows_, columns_;
+  std::uint32_t columns_;
   Activation activation_;
   std::vector<float> bias_;
-  std::unique_ptr<RowLayout> single_;
+  std::unique_ptr<RowLayout> single_;  // null where `many_` holds the weights
   SparsePasses many_;
 };
 

@@ -3,8 +3,6 @@
 
 #include <cstring>
 
-#include "half.h"
-
 namespace sctool {
 namespace {
 
@@ -51,121 +49,18 @@ class Reader {
   std::size_t left_;
 };
 
-// Bits from the lowest of each byte on.
-class BitReader {
- public:
-  BitReader(const std::uint8_t* bytes, std::uint64_t size) : bytes_(bytes), size_(size) {}
-
-  // Rice code: q * 2^k + r is q ones, a zero, and r in k bits, lowest first. Refuses a value of `limit` or more.
-  std::uint64_t rice(unsigned k, std::uint64_t limit) {
-    const std::uint64_t byte = bit_ / 8;
-    if (byte + 8 <= size_) {
-      std::uint64_t window;
-      std::memcpy(&window, bytes_ + byte, 8);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-      window = __builtin_bswap64(window);
-#endif
-      window >>= bit_ % 8;  // at least 57 bits are there, and zeros above them
-      const std::uint64_t zeros = ~window;
-      const unsigned ones = zeros == 0 ? 64 : static_cast<unsigned>(__builtin_ctzll(zeros));
-      if (ones + 1 + k <= 57) {
-        bit_ += ones + 1 + k;
-        const std::uint64_t value =
-            (std::uint64_t{ones} << k) + (window >> (ones + 1) & ((std::uint64_t{1} << k) - 1));
-        require(value < limit, kOutside);
-        return value;
-      }
-    }
-    return slow_rice(k, limit);
-  }
-
- private:
-  static constexpr const char* kOutside = "a position lies outside its matrix";
-
-  std::uint64_t next() {
-    require(bit_ / 8 < size_, "its positions end early");
-    const std::uint64_t bit = bytes_[bit_ / 8] >> (bit_ % 8) & 1u;
-    ++bit_;
-    return bit;
-  }
-
-  std::uint64_t slow_rice(unsigned k, std::uint64_t limit) {
-    std::uint64_t quotient = 0;
-    while (next() == 1) require(++quotient <= limit >> k, kOutside);
-    std::uint64_t rest = 0;
-    for (unsigned i = 0; i < k; ++i) rest |= next() << i;
-    const std::uint64_t value = (quotient << k) + rest;
-    require(value < limit, kOutside);
-    return value;
-  }
-
-  const std::uint8_t* bytes_;
-  std::uint64_t size_, bit_ = 0;
-};
-
-std::vector<std::uint32_t> read_positions(const std::uint8_t* bytes, std::uint64_t size, std::uint32_t count,
-                                          std::uint64_t limit, unsigned k) {
-  require(count <= size * 8, "more positions than bits");
-  std::vector<std::uint32_t> positions(count);
-  BitReader reader(bytes, size);
-  std::uint64_t next = 0;  // the lowest position that may come
-  for (std::uint32_t& position : positions) {
-    position = static_cast<std::uint32_t>(next + reader.rice(k, limit - next));
-    next = std::uint64_t{position} + 1;
-  }
-  return positions;
-}
-
-enum class ValueKind : std::uint8_t { kFloat32 = 0, kFloat16 = 1, kInt8 = 2 };
-
-// float32, float16, or int8 with a float32 scale for each row.
-std::vector<float> read_values(Reader& reader, const Matrix& matrix, std::uint64_t count) {
-  const auto kind = static_cast<ValueKind>(reader.number<std::uint8_t>());
-  std::vector<float> values;
-  switch (kind) {
-    case ValueKind::kFloat32: {
-      const std::uint8_t* from = reader.take(count * 4);
-      values.resize(count);
-      if (count > 0) std::memcpy(values.data(), from, count * 4);
-      break;
-    }
-    case ValueKind::kFloat16: {
-      const std::uint8_t* from = reader.take(count * 2);
-      values.resize(count);
-      for (std::uint64_t i = 0; i < count; ++i) {
-        values[i] = float_of_half(static_cast<std::uint16_t>(from[2 * i] | from[2 * i + 1] << 8));
-      }
-      break;
-    }
-    case ValueKind::kInt8: {
-      const std::uint8_t* scales = reader.take(std::uint64_t{matrix.rows} * 4);
-      const std::uint8_t* from = reader.take(count);
-      values.resize(count);
-      for (std::uint64_t i = 0; i < count; ++i) {
-        const std::uint64_t position = matrix.sparse ? matrix.positions[i] : i;
-        float scale;
-        std::memcpy(&scale, scales + position / matrix.columns * 4, 4);
-        values[i] = static_cast<float>(static_cast<std::int8_t>(from[i])) * scale;
-      }
-      break;
-    }
-    default:
-      refuse("values of kind " + std::to_string(static_cast<int>(kind)));
-  }
+StoredValues read_values(Reader& reader, std::uint32_t rows, std::uint64_t count) {
+  StoredValues values;
+  const std::uint8_t kind = reader.number<std::uint8_t>();
+  if (kind > static_cast<std::uint8_t>(ValueKind::kInt8)) refuse("values of kind " + std::to_string(kind));
+  values.kind = static_cast<ValueKind>(kind);
+  if (values.kind == ValueKind::kInt8) values.scales = reader.take(std::uint64_t{rows} * 4);
+  values.bytes = reader.take(count * (values.kind == ValueKind::kFloat32 ? 4 : values.kind == ValueKind::kFloat16 ? 2 : 1));
   return values;
 }
 
 // How a matrix is stored, and how it runs.
 enum class MatrixKind : std::uint8_t { kDense = 0, kSparse = 1, kSparseRunDense = 2 };
-
-// The dense form of a matrix that is stored sparse.
-void expand(Matrix& matrix) {
-  std::vector<float> dense(std::size_t{matrix.rows} * matrix.columns, 0.0f);
-  for (std::size_t i = 0; i < matrix.positions.size(); ++i) dense[matrix.positions[i]] = matrix.values[i];
-  matrix.values = std::move(dense);
-  matrix.positions = {};
-  matrix.sparse = false;
-}
 
 // `room`: floats that matrices of the program may still be expanded to beyond what they are stored as.
 Matrix read_matrix(Reader& reader, std::uint64_t& room) {
@@ -178,22 +73,25 @@ Matrix read_matrix(Reader& reader, std::uint64_t& room) {
   require(matrix.rows >= 1 && matrix.columns >= 1, "a matrix without elements");
   const std::uint64_t size = std::uint64_t{matrix.rows} * matrix.columns;
   require(size <= kMostWeights, "a matrix of more than 2^31 elements");
-  std::uint64_t count = size;
-  if (matrix.sparse) {
-    count = reader.number<std::uint32_t>();
-    require(count <= size, "more non-zeros than elements");
-    const unsigned k = reader.number<std::uint8_t>();
-    require(k <= 30, "a Rice parameter over 30");
-    const std::uint64_t bytes = reader.number<std::uint32_t>();
-    const std::uint8_t* stream = reader.take(bytes);
-    matrix.positions = read_positions(stream, bytes, static_cast<std::uint32_t>(count), size, k);
+  if (kind == MatrixKind::kDense) {
+    matrix.values = decode_dense(read_values(reader, matrix.rows, size), matrix.rows, matrix.columns);
+    return matrix;
   }
+  StoredEntries& entries = matrix.entries;
+  entries.count = reader.number<std::uint32_t>();
+  require(entries.count <= size, "more non-zeros than elements");
+  entries.k = reader.number<std::uint8_t>();
+  require(entries.k <= 30, "a Rice parameter over 30");
+  entries.gap_bytes = reader.number<std::uint32_t>();
+  entries.gaps = reader.take(entries.gap_bytes);
+  require(entries.count <= entries.gap_bytes * 8, "more positions than bits");
+  entries.values = read_values(reader, matrix.rows, entries.count);
   if (kind == MatrixKind::kSparseRunDense) {
     require(size <= room, "matrices of more than 2^28 elements to expand");
     room -= size;
+    matrix.values = decode_expanded(entries, matrix.rows, matrix.columns);
+    matrix.sparse = false;
   }
-  matrix.values = read_values(reader, matrix, count);
-  if (kind == MatrixKind::kSparseRunDense) expand(matrix);
   return matrix;
 }
 
@@ -403,7 +301,7 @@ class ProgramReader {
     require(!in.spatial && !out.spatial, "a linear layer over an image");
     op.weights = read_matrix(reader_, room_);
     require(op.weights.rows == out.channels && op.weights.columns == in.channels, "weights of a wrong shape");
-    require(op.weights.columns <= kMostChannels, "a linear layer of over 65534 inputs");
+    require(in.channels <= kMostChannels && out.channels <= kMostChannels, "a linear layer of over 65534 inputs or outputs");
     read_bias(op, out.channels);
   }
 

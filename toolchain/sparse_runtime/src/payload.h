@@ -8,7 +8,8 @@
 namespace sctool {
 
 // Every count is held against the bytes that are left before anything is allocated for it.
-// Throws PayloadError.
+// What the program keeps of `bytes` it borrows: they must be there until a Session is made of it, which finds out whether
+// the positions of sparse weights are sound. Throws PayloadError.
 Program read_payload(const void* bytes, std::size_t size);
 
 }  // namespace sctool

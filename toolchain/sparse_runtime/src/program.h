@@ -1,21 +1,15 @@
-// A payload after reading: values, operators and their decoded weights, all checked against each other.
+// A payload after reading: values, operators and their weights, all checked against each other.
 #pragma once
 
 #include <cstdint>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "kernels/kernels.h"
 #include "kernels/sequence.h"
+#include "payload_error.h"
+#include "stored_matrix.h"
 
 namespace sctool {
-
-// The bytes are no payload, or one that this reader does not take. The message says what was found.
-class PayloadError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 // How the caller writes a record; the numbers are the payload's.
 enum class Form : std::uint8_t {
@@ -39,29 +33,18 @@ struct Shape {
   }
 };
 
-// A matrix [rows, columns]: `positions` (row * columns + column, rising) with a value each, or all values row by row.
+// A matrix [rows, columns]: all its `values` row by row, or, sparse, `entries` that are still as the payload has them.
 struct Matrix {
   bool sparse = false;
   std::uint32_t rows = 0, columns = 0;
-  std::vector<std::uint32_t> positions;
   std::vector<float> values;
-};
+  StoredEntries entries;
 
-// Calls `entry_at(entry, row, column)` for each entry of a sparse matrix, in order and without a division.
-template <typename EntryAt>
-void for_each_entry(const Matrix& matrix, EntryAt entry_at) {
-  std::uint32_t row = 0;
-  std::uint64_t begin = 0, end = matrix.columns;
-  for (std::size_t entry = 0; entry < matrix.positions.size(); ++entry) {
-    const std::uint32_t position = matrix.positions[entry];
-    while (position >= end) {
-      begin = end;
-      end += matrix.columns;
-      ++row;
-    }
-    entry_at(entry, row, static_cast<std::uint32_t>(position - begin));
-  }
-}
+  // Weights that are multiplied for each output.
+  std::size_t stored() const { return sparse ? entries.count : values.size(); }
+
+  EntryReader read() const { return EntryReader(entries, rows, columns); }
+};
 
 enum class OpKind : std::uint8_t {
   kConvolution = 1,
@@ -99,6 +82,7 @@ struct Op {
   float epsilon = 0.0f;      // of a layer norm
 };
 
+// Its sparse weights borrow the payload's bytes until a Session has taken them.
 struct Program {
   std::uint32_t max_batch = 1;
   std::vector<Shape> values;

@@ -5,9 +5,9 @@
 
 namespace sctool {
 
-std::unique_ptr<RowLayout> make_row_layout(const Matrix& matrix, const Kernels& kernels) {
-  if (kernels.windowed_rows != nullptr) return std::make_unique<WindowedLayout>(matrix, kernels);
-  return std::make_unique<SlicedLayout>(matrix, kernels);
+std::unique_ptr<RowLayout> make_row_layout(RowSource& source, const Kernels& kernels) {
+  if (kernels.windowed_rows != nullptr) return std::make_unique<WindowedLayout>(source, kernels);
+  return std::make_unique<SlicedLayout>(source, kernels);
 }
 
 }  // namespace sctool

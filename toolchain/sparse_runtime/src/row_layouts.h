@@ -3,10 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 
-#include "program.h"
+#include "kernels/kernels.h"
+#include "sparse_rows.h"
 
 namespace sctool {
 
@@ -17,13 +17,13 @@ class RowLayout {
   // output = activation(matrix * input + bias), vectors as layout.h has them; `bias` may be null.
   virtual void multiply(float* input, float* output, const float* bias, Activation activation) const = 0;
 
-  // Calls entry_at(row, column, value) for every entry, in the same order each time.
-  virtual void for_each(const std::function<void(std::uint32_t, std::uint32_t, float)>& entry_at) const = 0;
+  // The matrix that it was made of.
+  virtual SparseRows read_back() const = 0;
 
   virtual std::size_t bytes() const = 0;
 };
 
 // Windowed where the kernels have that, sliced elsewhere.
-std::unique_ptr<RowLayout> make_row_layout(const Matrix& matrix, const Kernels& kernels);
+std::unique_ptr<RowLayout> make_row_layout(RowSource& source, const Kernels& kernels);
 
 }  // namespace sctool

@@ -14,7 +14,6 @@ namespace {
 constexpr std::size_t kColumns = 64;      // records that are transposed and run together
 constexpr std::size_t kPage = 1024;       // floats
 constexpr std::uint64_t kShare = 400'000;  // multiply-adds that a thread takes of one record of a convolution, at least
-constexpr std::uint32_t kFewRecords = 3;  // up to so many run one by one
 
 std::size_t column_floats(const Shape& shape) { return shape.channels * kColumns; }
 
@@ -23,7 +22,7 @@ std::size_t floats_of_record(const Shape& shape) { return record_floats(shape); 
 // How many of `threads` one record of a convolution is worth: shared work is also a map that one processor writes and another
 // reads, and a wait.
 std::uint32_t worth(const Program& program, const Op& op, std::uint32_t threads) {
-  const std::uint64_t work = op.weights.values.size() * program.values[op.output].area();
+  const std::uint64_t work = op.weights.stored() * program.values[op.output].area();
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(work / kShare, 1, threads));
 }
 
@@ -41,7 +40,7 @@ StepPtr make_step(const Program& program, Op& op, const Kernels& kernels, std::u
 }  // namespace
 
 Session::Session(Program program, const Kernels& kernels, std::uint32_t threads)
-    : kernels_(kernels), program_(std::move(program)), pool_(std::make_unique<Pool>(threads)), arenas_(threads) {
+    : kernels_(kernels), program_(std::move(program)), layout_(kernels), pool_(std::make_unique<Pool>(threads)), arenas_(threads) {
   columns_ = true;
   for (Op& op : program_.ops) {
     steps_.push_back(make_step(program_, op, kernels_, threads));
@@ -116,14 +115,17 @@ void Session::Arena::point(const std::vector<std::size_t>& offsets, std::size_t 
 
 void Session::run(std::uint32_t batch, const float* const* inputs, float* const* outputs) {
   const FlushDenormals flush;
-  const bool columns = columns_ && batch > kFewRecords;
+  const bool columns = columns_ && layout_.choose(batch);
   // Steps are timed on one thread, and a lone record is cut step by step.
   const std::uint32_t threads = step_ns_.empty() ? pool_->threads() : 1;
   const std::uint32_t share = static_cast<std::uint32_t>(round_up((batch + threads - 1) / threads, kernels_.width));
   const std::uint32_t piece = columns ? std::min<std::uint32_t>(kColumns, share) : 1;
   const std::uint32_t pieces = (batch + piece - 1) / piece, parts = std::min(threads, pieces);
-  if (columns) {
-    for (const StepPtr& step : steps_) step->prepare_columns();
+  if (columns != laid_out_by_columns_ || !laid_out_) {
+    laid_out_ = false;  // should one of them throw
+    for (const StepPtr& step : steps_) step->lay_out(columns);
+    laid_out_by_columns_ = columns;
+    laid_out_ = true;
   }
   for (std::uint32_t part = 0; part < parts; ++part) {
     if (columns) arenas_[part].point(column_offsets_, column_floats_, scratch_floats_);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "layout_choice.h"
 #include "pool.h"
 #include "step.h"
 
@@ -48,7 +49,9 @@ class Session {
   const Kernels& kernels_;
   Program program_;
   std::vector<StepPtr> steps_;
-  bool columns_;
+  bool columns_;  // whether all steps take them
+  LayoutChoice layout_;
+  bool laid_out_ = true, laid_out_by_columns_ = false;  // whether all steps hold one layout, and which
   std::size_t scratch_floats_ = 0;
   std::vector<std::size_t> record_offsets_, column_offsets_;
   std::size_t record_floats_ = 0, column_floats_ = 0;

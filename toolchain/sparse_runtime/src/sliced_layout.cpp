@@ -5,19 +5,14 @@
 
 namespace sctool {
 
-SlicedLayout::SlicedLayout(const Matrix& matrix, const Kernels& kernels) : kernels_(kernels), columns_(matrix.columns) {
-  std::vector<std::uint32_t> begins(matrix.rows + 1, 0);
-  std::vector<std::uint16_t> column_of(matrix.positions.size());
-  for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t column) {
-    ++begins[row + 1];
-    column_of[entry] = static_cast<std::uint16_t>(column);
-  });
-  std::partial_sum(begins.begin(), begins.end(), begins.begin());
-  std::vector<std::uint32_t> order(matrix.rows);
+SlicedLayout::SlicedLayout(RowSource& source, const Kernels& kernels)
+    : kernels_(kernels), count_(source.rows()), columns_(source.columns()) {
+  const SparseRows found = source.all();
+  std::vector<std::uint32_t> order(count_);
   std::iota(order.begin(), order.end(), 0u);
-  const auto length = [&](std::uint32_t row) { return begins[row + 1] - begins[row]; };
+  const auto length = [&](std::uint32_t row) { return found.length(row); };
   std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return length(a) > length(b); });
-  const std::uint32_t slices = (matrix.rows + kSlice - 1) / kSlice;
+  const std::uint32_t slices = (count_ + kSlice - 1) / kSlice;
   rows_.assign(static_cast<std::size_t>(slices) * kSlice, ~0u);
   std::copy(order.begin(), order.end(), rows_.begin());
   lengths_.assign(rows_.size(), 0);
@@ -33,9 +28,9 @@ SlicedLayout::SlicedLayout(const Matrix& matrix, const Kernels& kernels) : kerne
       for (std::uint32_t r = 0; r < kSlice; ++r) {
         const std::uint32_t row = rows_[std::size_t{s} * kSlice + r];
         const bool there = row != ~0u && j < length(row);
-        const std::uint32_t entry = there ? begins[row] + j : 0;
-        values_.push_back(there ? matrix.values[entry] : 0.0f);
-        offsets_.push_back(static_cast<std::uint16_t>(there ? column_of[entry] : columns_));
+        const std::uint32_t entry = there ? found.firsts[row] + j : 0;
+        values_.push_back(there ? found.values[entry] : 0.0f);
+        offsets_.push_back(static_cast<std::uint16_t>(there ? found.columns[entry] : columns_));
       }
     }
   }
@@ -50,17 +45,25 @@ void SlicedLayout::multiply(float* input, float* output, const float* bias, Acti
                         static_cast<std::uint32_t>(steps_.size()), input, output, bias, activation});
 }
 
-void SlicedLayout::for_each(const std::function<void(std::uint32_t, std::uint32_t, float)>& entry_at) const {
+SparseRows SlicedLayout::read_back() const {
+  SparseRows rows;
+  rows.firsts.assign(std::size_t{count_} + 1, 0);
+  for (std::size_t place = 0; place < count_; ++place) rows.firsts[rows_[place] + 1] = lengths_[place];
+  std::partial_sum(rows.firsts.begin(), rows.firsts.end(), rows.firsts.begin());
+  rows.columns.resize(rows.firsts.back());
+  rows.values.resize(rows.firsts.back());
   std::size_t begin = 0;
   for (std::size_t slice = 0; slice < steps_.size(); ++slice) {
-    for (std::size_t r = 0; r < kSlice; ++r) {
+    for (std::size_t r = 0; r < kSlice && slice * kSlice + r < count_; ++r) {
       const std::size_t place = slice * kSlice + r;
-      for (std::size_t j = 0; j < lengths_[place]; ++j) {
-        entry_at(rows_[place], offsets_[begin + j * kSlice + r], values_[begin + j * kSlice + r]);
+      for (std::size_t j = 0, to = rows.firsts[rows_[place]]; j < lengths_[place]; ++j, ++to) {
+        rows.columns[to] = offsets_[begin + j * kSlice + r];
+        rows.values[to] = values_[begin + j * kSlice + r];
       }
     }
     begin += std::size_t{steps_[slice]} * kSlice;
   }
+  return rows;
 }
 
 std::size_t SlicedLayout::bytes() const {

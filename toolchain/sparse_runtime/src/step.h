@@ -31,8 +31,9 @@ class Step {
   // Whether run_columns exists.
   virtual bool takes_columns() const { return false; }
 
-  // Before the first run_columns.
-  virtual void prepare_columns() {}
+  // Holds the weights as run_columns walks them, or as run does, and no longer the other way: before the first of several
+  // runs of that kind. A step that takes columns begins with the layout of `run`.
+  virtual void lay_out(bool /*by_columns*/) {}
 
   // Many records of vectors: every value is [channels][stride], of which `columns` are records.
   virtual void run_columns(const Workspace&, std::size_t /*stride*/, std::size_t /*columns*/) const {}

@@ -5,127 +5,109 @@
 #include <numeric>
 
 #include "layout.h"
+#include "paces.h"
 
 namespace sctool {
 namespace {
 
+constexpr std::uint32_t kOfBlock = kGroup * kGroups;  // rows
 // Cycles, measured on Zen 5: sixteen rows' step, and an entry that is late.
 constexpr double kStepCost = 1.7, kLateCost = 1.4;
 constexpr std::uint32_t kSamples = 8;  // rows of a block that are dealt to find the number of steps
 constexpr double kTries[] = {1.0, 1.15, 1.3, 1.45, 1.7, 2.1, 2.8, 4.0};  // steps over the mean length of a row
 
-// Where the window of each step begins: even paces from the first column to the last.
-std::vector<std::uint16_t> pace(std::uint32_t columns, std::uint32_t steps) {
-  const std::uint32_t places = columns <= kWindow ? 0 : (columns - kWindow + kGroup - 1) / kGroup;
-  std::vector<std::uint16_t> begins;
-  for (std::uint32_t step = 0; step < steps; ++step) {
-    const std::uint64_t place = steps == 1 ? 0 : (2ull * step * places + steps - 1) / (2ull * (steps - 1));
-    begins.push_back(static_cast<std::uint16_t>(place * kGroup));
-  }
-  return begins;
-}
-
-// Rows that are dealt side by side: each waits for its own last step, so that several take hardly longer than one.
-constexpr std::uint32_t kTogether = 4;
-
-struct Row {
-  const std::uint16_t* columns;  // rising; one that does not exist where count is 0
-  const float* values;
-  std::uint32_t count;
-  std::uint32_t entry = 0;       // the first that is still to do
-};
-
-// Deals rows' entries to steps: place(step, row, column, value, whether it is taken there) for each, late(row, entry) for
-// the rest. Without a branch for what is taken, which no processor would foresee.
-template <typename Place, typename Late>
-void deal(const std::vector<std::uint16_t>& begins, Row (&rows)[kTogether], Place place, Late late) {
-  for (std::size_t step = 0; step < begins.size(); ++step) {
-    const std::uint32_t begin = begins[step];
-    for (std::uint32_t r = 0; r < kTogether; ++r) {
-      Row& row = rows[r];
-      while (row.entry < row.count && row.columns[row.entry] < begin) late(r, row.entry++);
-      const bool there = row.entry < row.count;
-      const std::uint32_t known = there ? row.entry : 0, column = row.columns[known];
-      const bool taken = there & (column < begin + kWindow);
-      place(step, r, column - begin, row.values[known], taken);
-      row.entry += taken;
+// The number of steps that a block of rows takes least time with, judged by some of them.
+Paces choose_paces(const SparseRows& rows, std::uint32_t columns) {
+  const std::uint32_t groups = (rows.count() + kGroup - 1) / kGroup;
+  const std::uint32_t apart = std::max(1u, rows.count() / kSamples), sampled = std::min(kSamples, rows.count());
+  const double mean = static_cast<double>(rows.firsts.back()) / rows.count();
+  double least = 0.0;
+  Paces best;
+  for (const double share : kTries) {
+    Paces paces(columns, static_cast<std::uint32_t>(std::min(65535.0, mean * share + 0.5)));
+    std::uint32_t late = 0;
+    for (std::uint32_t s = 0; s < sampled; ++s) {
+      const std::uint32_t row = s * apart;
+      paces.deal(rows.columns.data() + rows.firsts[row], rows.length(row),
+                 [&](std::uint32_t, std::uint32_t, bool taken) { late += !taken; });
     }
+    const double cost = kStepCost * paces.steps() * groups + kLateCost * late * rows.count() / sampled;
+    if (share > kTries[0] && cost >= least) break;
+    least = cost;
+    best = std::move(paces);
   }
-  for (std::uint32_t r = 0; r < kTogether; ++r) {
-    while (rows[r].entry < rows[r].count) late(r, rows[r].entry++);
-  }
+  return best;
 }
+
+// Sixteen rows while they are dealt, in the first cache: [step][row].
+struct Group {
+  std::vector<float> values;
+  std::vector<std::uint8_t> picks;
+  std::vector<std::uint32_t> late;  // entries of the row that was dealt last
+
+  explicit Group(std::uint32_t columns) : late(std::size_t{columns} + 1) {}
+
+  // Room for so many steps and, behind them, for what is not taken.
+  void clear(std::size_t steps) {
+    values.assign((steps + 1) * kGroup, 0.0f);
+    picks.assign((steps + 1) * kGroup, kAbsent);
+  }
+
+  // Returns how many entries are late.
+  std::uint32_t deal(const Paces& paces, std::uint32_t lane, const SparseRows& rows, std::uint32_t row) {
+    const std::uint32_t* columns = rows.columns.data() + rows.firsts[row];
+    const float* from = rows.values.data() + rows.firsts[row];
+    const std::uint16_t* begins = paces.begins();
+    float* to = values.data() + lane;
+    std::uint8_t* pick = picks.data() + lane;
+    std::uint32_t* missed = late.data();
+    const std::uint32_t steps = paces.steps();
+    std::uint32_t count = 0;
+    paces.deal(columns, rows.length(row), [&](std::uint32_t entry, std::uint32_t step, bool taken) {
+      // Arithmetic and no jumps: no processor would foresee which entries are taken.
+      const std::uint32_t slot = steps ^ ((steps ^ step) & (0u - std::uint32_t{taken}));
+      to[std::size_t{slot} * kGroup] = from[entry];
+      pick[std::size_t{slot} * kGroup] = static_cast<std::uint8_t>(columns[entry] - begins[step]);
+      missed[count] = entry;
+      count += !taken;
+    });
+    return count;
+  }
+};
 
 }  // namespace
 
-WindowedLayout::WindowedLayout(const Matrix& matrix, const Kernels& kernels)
-    : kernels_(kernels), rows_(matrix.rows), columns_(matrix.columns) {
-  std::vector<std::uint32_t> firsts(matrix.rows + 1, 0);
-  std::vector<std::uint16_t> column_of(matrix.positions.size());
-  for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t column) {
-    ++firsts[row + 1];
-    column_of[entry] = static_cast<std::uint16_t>(column);
-  });
-  std::partial_sum(firsts.begin(), firsts.end(), firsts.begin());
-  static constexpr std::uint16_t kNone = 0;
-  static constexpr float kZero = 0.0f;
-  const auto row_at = [&](std::uint32_t row) -> Row {
-    const std::uint32_t first = row < rows_ ? firsts[row] : 0, count = row < rows_ ? firsts[row + 1] - first : 0;
-    if (count == 0) return {&kNone, &kZero, 0};
-    return {column_of.data() + first, matrix.values.data() + first, count};
-  };
-  const std::uint32_t of_block = kGroup * kGroups;
-  std::vector<std::vector<std::uint16_t>> windows;
-  std::size_t slots = 0;
-  for (std::uint32_t first = 0; first < rows_; first += of_block) {
-    const std::uint32_t end = std::min(rows_, first + of_block), groups = (end - first + kGroup - 1) / kGroup;
-    const double mean = static_cast<double>(firsts[end] - firsts[first]) / (end - first);
-    double least = 0.0;
-    std::vector<std::uint16_t> best;
-    for (const double share : kTries) {
-      const auto steps = static_cast<std::uint32_t>(std::min(65535.0, mean * share + 0.5));
-      const std::vector<std::uint16_t> begins = pace(columns_, steps);
-      std::uint32_t late = 0;
-      const std::uint32_t apart = std::max(1u, (end - first) / kSamples), sampled = std::min(kSamples, end - first);
-      for (std::uint32_t s = 0; s < sampled; s += kTogether) {
-        Row rows[kTogether];
-        for (std::uint32_t r = 0; r < kTogether; ++r) rows[r] = row_at(s + r < sampled ? first + (s + r) * apart : rows_);
-        deal(begins, rows, [](auto...) {}, [&](auto, auto) { ++late; });
-      }
-      const double cost = kStepCost * steps * groups + kLateCost * late * (end - first) / sampled;
-      if (share > kTries[0] && cost >= least) break;
-      least = cost;
-      best = begins;
-    }
-    blocks_.push_back({static_cast<std::uint32_t>(best.size()), groups, slots, begins_.size()});
-    slots += best.size() * groups * kGroup;
-    begins_.insert(begins_.end(), best.begin(), best.end());
-    windows.push_back(std::move(best));
-  }
-  values_.assign(slots + kLine, 0.0f);
-  aligned_ = (64 - reinterpret_cast<std::uintptr_t>(values_.data()) % 64) % 64 / sizeof(float);
-  picks_.assign(slots, kAbsent);
-  for (std::uint32_t first = 0; first < rows_; first += kTogether) {
-    const Block& block = blocks_[first / of_block];
-    Row rows[kTogether];
-    for (std::uint32_t r = 0; r < kTogether; ++r) rows[r] = row_at(first + r);
+WindowedLayout::WindowedLayout(RowSource& source, const Kernels& kernels)
+    : kernels_(kernels), rows_(source.rows()), columns_(source.columns()) {
+  SparseRows rows;
+  Group group(columns_);
+  for (std::uint32_t first = 0; first < rows_; first += kOfBlock) {
+    source.next(std::min(kOfBlock, rows_ - first), rows);
+    const Paces paces = choose_paces(rows, columns_);
+    Block block = {paces.steps(), (rows.count() + kGroup - 1) / kGroup, begins_.size(), nullptr, nullptr, nullptr};
+    begins_.insert(begins_.end(), paces.begins(), paces.begins() + paces.steps());
+    block.memory.reset(new float[block.slots() + block.slots() / sizeof(float) + kLine]);
+    const auto address = reinterpret_cast<std::uintptr_t>(block.memory.get());
+    block.values = block.memory.get() + (64 - address % 64) % 64 / sizeof(float);
+    block.picks = reinterpret_cast<std::uint8_t*>(block.values + block.slots());
     const std::size_t of_step = std::size_t{block.groups} * kGroup;
-    float* values = values_.data() + aligned_ + block.slot + first % of_block;
-    std::uint8_t* picks = picks_.data() + block.slot + first % of_block;
-    deal(windows[first / of_block], rows,
-         [&](std::size_t step, std::uint32_t r, std::uint32_t pick, float value, bool taken) {
-           // Arithmetic, not a choice: a compiler makes a jump of that.
-           std::uint32_t bits;
-           std::memcpy(&bits, &value, sizeof bits);
-           bits &= 0u - static_cast<std::uint32_t>(taken);
-           std::memcpy(values + step * of_step + r, &bits, sizeof bits);
-           picks[step * of_step + r] = static_cast<std::uint8_t>(kAbsent + (pick - kAbsent) * static_cast<std::uint32_t>(taken));
-         },
-         [&](std::uint32_t r, std::uint32_t entry) {
-           late_rows_.push_back(static_cast<std::uint16_t>(first + r));
-           late_columns_.push_back(rows[r].columns[entry]);
-           late_values_.push_back(rows[r].values[entry]);
-         });
+    for (std::uint32_t of_group = 0; of_group < rows.count(); of_group += kGroup) {
+      group.clear(block.steps);
+      for (std::uint32_t lane = 0; lane < kGroup && of_group + lane < rows.count(); ++lane) {
+        const std::uint32_t row = of_group + lane, begin = rows.firsts[row];
+        const std::uint32_t late = group.deal(paces, lane, rows, row);
+        for (std::uint32_t i = 0; i < late; ++i) {
+          late_rows_.push_back(static_cast<std::uint16_t>(first + row));
+          late_columns_.push_back(static_cast<std::uint16_t>(rows.columns[begin + group.late[i]]));
+          late_values_.push_back(rows.values[begin + group.late[i]]);
+        }
+      }
+      for (std::size_t step = 0; step < block.steps; ++step) {
+        std::memcpy(block.values + step * of_step + of_group, group.values.data() + step * kGroup, kGroup * sizeof(float));
+        std::memcpy(block.picks + step * of_step + of_group, group.picks.data() + step * kGroup, kGroup);
+      }
+    }
+    blocks_.push_back(std::move(block));
   }
 }
 
@@ -137,27 +119,62 @@ void WindowedLayout::multiply(float* input, float* output, const float* bias, Ac
   const bool finite = kernels_.all_finite(input, columns_);
   float* sums = output;
   for (const Block& block : blocks_) {
-    kernels_.windowed_rows({values() + block.slot, picks_.data() + block.slot, begins_.data() + block.begin, block.steps,
-                            block.groups, input, sums, finite, activation});
-    sums += kGroup * kGroups;
+    kernels_.windowed_rows({block.values, block.picks, begins_.data() + block.begin, block.steps, block.groups, input, sums,
+                            finite, activation});
+    sums += kOfBlock;
   }
 }
 
-void WindowedLayout::for_each(const std::function<void(std::uint32_t, std::uint32_t, float)>& entry_at) const {
-  for (std::uint32_t row = 0; row < rows_; ++row) {
-    const Block& block = blocks_[row / (kGroup * kGroups)];
-    for (std::uint32_t step = 0; step < block.steps; ++step) {
-      const std::size_t slot =
-          block.slot + std::size_t{step} * block.groups * kGroup + row % (kGroup * kGroups);
-      if (picks_[slot] == kAbsent) continue;
-      entry_at(row, std::uint32_t{begins_[block.begin + step]} + picks_[slot], values()[slot]);
+SparseRows WindowedLayout::read_back() const {
+  SparseRows rows;
+  rows.firsts.assign(std::size_t{rows_} + 1, 0);
+  std::uint32_t* lengths = rows.firsts.data() + 1;
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    const std::uint32_t count = std::min(kOfBlock, rows_ - static_cast<std::uint32_t>(b) * kOfBlock);
+    blocks_[b].for_each_step([&](std::size_t, const float*, const std::uint8_t* picks) {
+      for (std::uint32_t row = 0; row < count; ++row) lengths[b * kOfBlock + row] += picks[row] != kAbsent;
+    });
+  }
+  for (const std::uint16_t row : late_rows_) ++lengths[row];
+  std::partial_sum(rows.firsts.begin(), rows.firsts.end(), rows.firsts.begin());
+  rows.columns.resize(rows.firsts.back());
+  rows.values.resize(rows.firsts.back());
+  std::vector<std::uint32_t> next(rows.firsts.begin(), rows.firsts.end() - 1);
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    const Block& block = blocks_[b];
+    const std::uint32_t count = std::min(kOfBlock, rows_ - static_cast<std::uint32_t>(b) * kOfBlock);
+    std::uint32_t* at = next.data() + b * kOfBlock;
+    block.for_each_step([&](std::size_t step, const float* values, const std::uint8_t* picks) {
+      const std::uint32_t begin = begins_[block.begin + step];
+      for (std::uint32_t row = 0; row < count; ++row) {
+        if (picks[row] == kAbsent) continue;
+        rows.columns[at[row]] = begin + picks[row];
+        rows.values[at[row]] = values[row];
+        ++at[row];
+      }
+    });
+  }
+  // Late entries, which lie row by row, go in among the others, from the last on.
+  for (std::size_t late = late_rows_.size(); late > 0;) {
+    const std::uint32_t row = late_rows_[late - 1];
+    std::uint32_t from = next[row], to = rows.firsts[row + 1];
+    for (; late > 0 && late_rows_[late - 1] == row; --late) {
+      for (; from > rows.firsts[row] && rows.columns[from - 1] > late_columns_[late - 1]; --from, --to) {
+        rows.columns[to - 1] = rows.columns[from - 1];
+        rows.values[to - 1] = rows.values[from - 1];
+      }
+      --to;
+      rows.columns[to] = late_columns_[late - 1];
+      rows.values[to] = late_values_[late - 1];
     }
   }
-  for (std::size_t i = 0; i < late_rows_.size(); ++i) entry_at(late_rows_[i], late_columns_[i], late_values_[i]);
+  return rows;
 }
 
 std::size_t WindowedLayout::bytes() const {
-  return values_.size() * 4 + picks_.size() + begins_.size() * 2 + late_values_.size() * 8;
+  std::size_t bytes = begins_.size() * 2 + late_values_.size() * 8;
+  for (const Block& block : blocks_) bytes += block.slots() * 5;
+  return bytes;
 }
 
 }  // namespace sctool

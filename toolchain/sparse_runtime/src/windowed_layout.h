@@ -4,6 +4,7 @@
 // What a row cannot take in time is late: kept as (row, column, value) and added one by one.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "row_layouts.h"
@@ -12,23 +13,30 @@ namespace sctool {
 
 class WindowedLayout : public RowLayout {
  public:
-  WindowedLayout(const Matrix& matrix, const Kernels& kernels);
+  WindowedLayout(RowSource& source, const Kernels& kernels);
   void multiply(float* input, float* output, const float* bias, Activation activation) const override;
-  void for_each(const std::function<void(std::uint32_t, std::uint32_t, float)>& entry_at) const override;
+  SparseRows read_back() const override;
   std::size_t bytes() const override;
 
  private:
   struct Block {  // of kGroups groups of rows
     std::uint32_t steps, groups;
-    std::size_t slot, begin;  // its first value and pick, its first window
+    std::size_t begin;                 // its first window
+    std::unique_ptr<float[]> memory;
+    float* values;                     // [step][row], on a cache line
+    std::uint8_t* picks;               // the same, behind them
+    std::size_t slots() const { return std::size_t{steps} * groups * kGroup; }
+
+    // step_at(step, its values, its picks), a value and a pick for each row.
+    template <typename StepAt>
+    void for_each_step(StepAt step_at) const {
+      const std::size_t of_step = std::size_t{groups} * kGroup;
+      for (std::size_t step = 0; step < steps; ++step) step_at(step, values + step * of_step, picks + step * of_step);
+    }
   };
-  const float* values() const { return values_.data() + aligned_; }
 
   const Kernels& kernels_;
   std::uint32_t rows_, columns_;
-  std::size_t aligned_ = 0;           // floats before the first value: values lie on cache lines
-  std::vector<float> values_;
-  std::vector<std::uint8_t> picks_;
   std::vector<std::uint16_t> begins_;
   std::vector<Block> blocks_;
   std::vector<std::uint16_t> late_rows_, late_columns_;

@@ -41,12 +41,17 @@ SCTOOL_INLINE Vector every(const float* from) {
 
 typedef std::int32_t LooseLanes __attribute__((vector_size(SCTOOL_WIDTH * 4), aligned(4), may_alias));
 
-SCTOOL_INLINE Vector keep_lanes(Vector value, const std::int32_t* mask) {
-  return reinterpret_cast<Vector>(reinterpret_cast<Lanes>(value) &
-                                  static_cast<Lanes>(*reinterpret_cast<const LooseLanes*>(mask)));
+SCTOOL_INLINE Lanes load_lanes(const std::int32_t* from) {
+  return static_cast<Lanes>(*reinterpret_cast<const LooseLanes*>(from));
 }
 
-SCTOOL_INLINE Vector masked(const float* from, const std::int32_t* mask) { return keep_lanes(load(from), mask); }
+SCTOOL_INLINE Vector keep_lanes(Vector value, Lanes mask) {
+  return reinterpret_cast<Vector>(reinterpret_cast<Lanes>(value) & mask);
+}
+
+SCTOOL_INLINE Vector masked(const float* from, const std::int32_t* mask) {
+  return keep_lanes(load(from), load_lanes(mask));
+}
 
 SCTOOL_INLINE Vector odd_floats(const float* from) { return even_floats(from + 1); }
 

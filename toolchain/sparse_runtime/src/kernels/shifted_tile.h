@@ -37,6 +37,8 @@ void shifted_vectors(const ShiftedTile& call) {
   const Epilogue& epilogue = tile.epilogue;
   const float* values = tile.values;
   const std::uint16_t* offsets = tile.offsets;
+  Lanes keep[T];  // registers where there are enough of them
+  SCTOOL_UNROLL for (int t = 0; t < T; ++t) keep[t] = load_lanes(call.keep + t * kWidth);
   for (std::uint32_t visit = 0; visit < tile.rows; ++visit) {
     const std::size_t row = tile.order[visit];
     float* out = tile.output + row * tile.output_stride;
@@ -53,7 +55,7 @@ void shifted_vectors(const ShiftedTile& call) {
       SCTOOL_UNROLL for (int t = 0; t < T; ++t) sum[t] = shift_down(sum[t], t + 1 < T ? sum[t + 1 < T ? t + 1 : t] : Vector{});
     }
     SCTOOL_UNROLL for (int t = 0; t < T; ++t) {
-      sum[t] = keep_lanes(sum[t], call.keep + t * kWidth) + (tile.first ? start : load(out + t * kWidth));
+      sum[t] = keep_lanes(sum[t], keep[t]) + (tile.first ? start : load(out + t * kWidth));
     }
     if (tile.last) {
       const float* residual = epilogue.residual != nullptr ? epilogue.residual + row * epilogue.residual_stride : nullptr;
