@@ -112,11 +112,28 @@ std::vector<std::uint32_t> read_positions(const std::uint8_t* bytes, std::uint64
   return positions;
 }
 
-enum class ValueKind : std::uint8_t { kFloat32 = 0, kFloat16 = 1, kInt8 = 2 };
+enum class ValueKind : std::uint8_t { kFloat32 = 0, kFloat16 = 1, kInt8 = 2, kQuantised = 3 };
+
+// A row's sum of magnitudes: with inputs of up to 255 its products' sums stay whole numbers that float32 holds.
+constexpr std::int32_t kMostOfRow = ((1 << 24) - 1) / 255;
+
+void read_quantised(Reader& reader, Matrix& matrix) {
+  const std::uint8_t* scales = reader.take(std::uint64_t{matrix.rows} * 4);
+  const std::uint8_t* from = reader.take(matrix.positions.size());
+  matrix.row_scales.resize(matrix.rows);
+  std::memcpy(matrix.row_scales.data(), scales, std::size_t{matrix.rows} * 4);
+  matrix.values.resize(matrix.positions.size());
+  std::vector<std::int32_t> left(matrix.rows, kMostOfRow);
+  for_each_entry(matrix, [&](std::size_t entry, std::uint32_t row, std::uint32_t) {
+    const std::int32_t value = static_cast<std::int8_t>(from[entry]);
+    left[row] -= value < 0 ? -value : value;
+    require(left[row] >= 0, "a row of int8 weights whose magnitudes add up to over 65793");
+    matrix.values[entry] = static_cast<float>(value);
+  });
+}
 
 // float32, float16, or int8 with a float32 scale for each row.
-std::vector<float> read_values(Reader& reader, const Matrix& matrix, std::uint64_t count) {
-  const auto kind = static_cast<ValueKind>(reader.number<std::uint8_t>());
+std::vector<float> read_values(Reader& reader, ValueKind kind, const Matrix& matrix, std::uint64_t count) {
   std::vector<float> values;
   switch (kind) {
     case ValueKind::kFloat32: {
@@ -188,7 +205,13 @@ Matrix read_matrix(Reader& reader, std::uint64_t& room) {
     require(size <= room, "matrices of more than 2^28 elements to expand");
     room -= size;
   }
-  matrix.values = read_values(reader, matrix, count);
+  const auto values = static_cast<ValueKind>(reader.number<std::uint8_t>());
+  if (values == ValueKind::kQuantised) {
+    require(kind == MatrixKind::kSparse, "int8 arithmetic with a matrix that runs dense");
+    read_quantised(reader, matrix);
+    return matrix;
+  }
+  matrix.values = read_values(reader, values, matrix, count);
   if (kind == MatrixKind::kSparseRunDense) expand(matrix);
   return matrix;
 }

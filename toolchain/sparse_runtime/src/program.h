@@ -45,6 +45,9 @@ struct Matrix {
   std::uint32_t rows = 0, columns = 0;
   std::vector<std::uint32_t> positions;
   std::vector<float> values;
+  std::vector<float> row_scales;  // of a quantised one, which is sparse: values are int8, to be multiplied by these
+
+  bool quantised() const { return !row_scales.empty(); }
 };
 
 // Calls `entry_at(entry, row, column)` for each entry of a sparse matrix, in order and without a division.

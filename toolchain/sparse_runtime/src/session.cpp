@@ -10,7 +10,7 @@
 namespace sctool {
 namespace {
 
-constexpr std::size_t kColumns = 64;      // records that are transposed and run together
+constexpr std::size_t kColumns = kMostColumns;
 constexpr std::size_t kPage = 1024;      // floats
 constexpr std::uint32_t kFewRecords = 3;  // up to so many run one by one
 
@@ -19,6 +19,7 @@ std::size_t column_floats(const Shape& shape) { return shape.channels * kColumns
 std::size_t floats_of_record(const Shape& shape) { return record_floats(shape); }
 
 StepPtr make_step(const Program& program, Op& op, const Kernels& kernels, std::uint32_t threads) {
+  if (op.weights.quantised()) return make_quantised(program, op, kernels);
   switch (op.kind) {
     case OpKind::kConvolution: return make_convolution(program, op, kernels, threads);
     case OpKind::kLinear: return make_linear(program, op, kernels);
