@@ -64,8 +64,10 @@ class QuantisedByFloat : public Step {
         in_(program.values[input_]), out_(program.values[output_]), bias_(std::move(op.bias)),
         scales_(std::move(op.weights.row_scales)) {
     bias_.resize(out_.channels, 0.0f);
-    op.bias = {}, op.residual = kNoValue, op.activation = Activation::kNone, op.weights.row_scales = {};
-    exact_ = op.kind == OpKind::kLinear ? make_linear(program, op, kernels) : make_convolution(program, op, kernels, 1);
+    Op exact;
+    exact.kind = op.kind, exact.inputs = op.inputs, exact.output = op.output, exact.window = op.window;
+    exact.weights = std::move(op.weights);
+    exact_ = op.kind == OpKind::kLinear ? make_linear(program, exact, kernels) : make_convolution(program, exact, kernels, 1);
   }
 
   void run(const Workspace& workspace) const override {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,9 @@ from sctool.export.sparse.nodes import (
 
 DENSE_FROM = 0.95
 """The density from which positions cost more than the zeros that they leave out."""
+QUANTISED_FROM = 8192
+"""Multiply-adds of one record from which int8 arithmetic saves more than quantising the inputs takes (Zen 5: a linear layer
+with fewer non-zeros is slower so). Smaller layers, the last one among them, lose no accuracy either."""
 Constant = Callable[[fx.Node], torch.Tensor | None]
 
 
@@ -33,6 +37,14 @@ def _storage(matrix: np.ndarray[Any, np.dtype[np.float32]], *, run_sparse: bool)
     if run_sparse:
         return Storage.SPARSE
     return Storage.SPARSE_RUN_DENSE if np.count_nonzero(matrix) < DENSE_FROM * matrix.size else Storage.DENSE
+
+
+def _arithmetic(values: ValueKind, matrix: np.ndarray[Any, np.dtype[np.float32]], last: fx.Node) -> ValueKind:
+    """QUANTISED where the layer that makes `last` is large enough; else int8 is stored alone."""
+    positions = math.prod((record_shape(last) or (1,))[1:])
+    if values is ValueKind.QUANTISED and np.count_nonzero(matrix) * positions < QUANTISED_FROM:
+        return ValueKind.INT8
+    return values
 
 
 def lower(nodes: fx.Graph, constant: Constant, max_batch: int, sparse: Callable[[fx.Node], bool],
@@ -146,7 +158,7 @@ class _Lowering:
                 window=window if kind is Kind.CONVOLUTION else None,
                 groups=int(node.args[8]) if slides else 1,  # type: ignore[arg-type]
                 residual=residual, weights=matrix.reshape(len(matrix), -1), bias=shift,
-                storage=_storage(matrix, run_sparse=self._sparse(node)), values=self._values,
+                storage=_storage(matrix, run_sparse=self._sparse(node)), values=_arithmetic(self._values, matrix, last),
             )
         )  # fmt: skip
 
