@@ -49,8 +49,8 @@ def write_executorch(
     name -> entry of the manifest. `calibration` [M, ...]: records that int8 takes its ranges from.
 
     With `sparse_for`, the float32 program puts the layers where that pays on that target on our sparse runtime, and the
-    int8 one does where the target's processor has dot products for it; which backend takes which layer comes second. `note` goes with each file. Raises ExportError where the model cannot be
-    exported or is over 2 GiB.
+    int8 one does where the target's processor has dot products for it; which backend takes which layer comes second.
+    `note` goes with each file. Raises ExportError where the model cannot be exported or is over 2 GiB.
     """
     files: dict[str, FileEntry] = {}
     backends: list[BackendEntry] = []
