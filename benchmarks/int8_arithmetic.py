@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from benchmarks.runtime import MODELS, Case, make_model
+from tests.native.oracle import Array, convolution, draw, mlp
+from tests.native.quantised_oracle import answer_quantised
+
 from sctool.export.executorch import export_sparse_pte
 from sctool.export.sparse.graph import Activation, Graph, Storage, ValueKind, Window
 from sctool.export.sparse.payload import write_payload
 from sctool.native.costs import load_costs
 from sctool.native.library import PayloadSession, host_isa, load_library
-from tests.native.oracle import Array, convolution, draw, mlp
-from tests.native.quantised_oracle import answer_quantised
 
 RESULTS = Path(__file__).resolve().parent / "results" / "int8_arithmetic.csv"
 RUNS, CALLS = 30, 10
@@ -52,7 +52,8 @@ class Layer:
     def name(self) -> str:
         if not self.side:
             return f"linear {self.channels}-{self.rows}"
-        return f"{self.kernel} x {self.kernel} {self.channels}-{self.rows} at {self.side} x {self.side}, stride {self.stride}"
+        sides, kernel = f"{self.side} x {self.side}", f"{self.kernel} x {self.kernel}"
+        return f"{kernel} {self.channels}-{self.rows} at {sides}, stride {self.stride}"
 
     def graph(self, density: float) -> Graph:
         rng = np.random.default_rng(0)
@@ -84,7 +85,9 @@ def quantise(graph: Graph) -> Graph:
 def count_same_bits(graph: Graph, x: Array) -> int:
     """The instruction sets that answer as whole numbers do; RuntimeError where one does not."""
     payload, expected = write_payload(quantise(graph)), answer_quantised(graph, [x])
-    found = [isa for isa in ("portable", "neon", "avx2", "avx512") if load_library().sctool_sparse_find_isa(isa.encode())]
+    found = [
+        isa for isa in ("portable", "neon", "avx2", "avx512") if load_library().sctool_sparse_find_isa(isa.encode())
+    ]
     for isa in found:
         if not np.array_equal(PayloadSession(payload, isa=isa).run([x])[0], expected):
             raise RuntimeError(f"{isa} does not answer as whole numbers do")
@@ -115,7 +118,9 @@ def layer_rows() -> Iterator[dict[str, Any]]:
             graph = layer.graph(density)
             x = np.maximum(draw(np.random.default_rng(1), (layer.batch, *graph.shapes[0])), 0)
             same = count_same_bits(graph, x)
-            yield row(layer.name, "", density, [write_payload(graph), write_payload(quantise(graph))], x, same, step=True)
+            yield row(
+                layer.name, "", density, [write_payload(graph), write_payload(quantise(graph))], x, same, step=True
+            )
 
 
 def model_rows() -> Iterator[dict[str, Any]]:
@@ -123,7 +128,8 @@ def model_rows() -> Iterator[dict[str, Any]]:
         model, shape = make_model(case), MODELS[case.model][1]
         example, costs = torch.zeros(2, *shape), load_costs(host_isa())
         programs = [
-            export_sparse_pte(model, example, max_batch=64, costs=costs, values=values) for values in ("float32", "quantised")
+            export_sparse_pte(model, example, max_batch=64, costs=costs, values=values)
+            for values in ("float32", "quantised")
         ]
         x = torch.randn(case.batch, *shape, generator=torch.Generator().manual_seed(1)).numpy()
         payloads = [payload for program in programs for payload in program.payloads]
@@ -144,7 +150,9 @@ def row(
         "int8_weight_bytes": sessions[1].weight_bytes, "same_bits": same,
         "error": f"{float(np.abs(ours - theirs).max() / np.abs(theirs).max()):.1e}", "isa": host_isa(),
     }  # fmt: skip
-    print(f"{name} {masks} {density} batch {len(x)}: {before:.1f} -> {after:.1f} us, {before / after:.2f} x", flush=True)
+    print(
+        f"{name} {masks} {density} batch {len(x)}: {before:.1f} -> {after:.1f} us, {before / after:.2f} x", flush=True
+    )
     return made
 
 
