@@ -20,8 +20,8 @@ from sctool.native.costs import load_costs
 from sctool.native.library import PayloadSession, host_isa
 
 CASES = [
-    Case("resnet18", "uniform", 0.05, 1, 0), Case("resnet18", "erk", 0.1, 1, 0), Case("resnet18", "uniform", 0.05, 8, 0),
-    Case("mlp", "uniform", 0.1, 64, 0), Case("mobilenetv2", "pointwise", 0.1, 1, 0),
+    Case("resnet18", "uniform", 0.05, 1, 0), Case("resnet18", "uniform", 0.1, 1, 0), Case("resnet18", "erk", 0.1, 1, 0),
+    Case("resnet18", "uniform", 0.05, 8, 0), Case("mlp", "uniform", 0.1, 64, 0), Case("mobilenetv2", "pointwise", 0.1, 1, 0),
 ]  # fmt: skip
 
 

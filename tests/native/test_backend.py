@@ -138,6 +138,21 @@ def test_a_residual_network_is_one_payload_and_answers_as_pytorch(
         assert len(program.content) < 0.25 * len(export_pte(model, example, max_batch=4).program)
 
 
+def test_its_programs_take_the_threads_that_a_session_asks_for(sparse_bundle: Path) -> None:
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("no /proc to count threads in")
+    path = sparse_bundle / "model.pte"
+    x = np.random.default_rng(0).random((5, 64), np.float32)
+    first = open_session(path, threads=2)  # makes the runtime's own pool too
+    expected = first.run(x)
+    before = len(list(tasks.iterdir()))
+    second = open_session(path, threads=2)
+    assert len(list(tasks.iterdir())) == before + 1, "a worker for the program's one sparse part"
+    np.testing.assert_allclose(second.run(x), expected, atol=1e-6)
+    np.testing.assert_allclose(open_session(path).run(x), expected, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_layers_that_the_table_gives_to_xnnpack_go_there(library: ctypes.CDLL, tmp_path: Path) -> None:
     """A table that is all for XNNPACK in some kinds: both backends in one program, same answers."""

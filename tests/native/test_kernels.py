@@ -157,13 +157,14 @@ def test_linear_layers_keep_what_is_not_finite_to_its_outputs(
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_change_nothing_but_rounding(isa: str, library: ctypes.CDLL, threads: int) -> None:
-    """Tiles, ranges of output channels, records and columns of records are shared out."""
+    """Tiles, ranges of output channels, records and columns of records are shared out; all are large enough for that."""
     rng = np.random.default_rng(4)
     three = Window(3, 3, 1, 1, 1, 1, 1)
     graphs = [
-        convolution(rng, 12, 30, side, side, three, density=0.3, storage=storage, residual=True)
-        for side in (4, 32) for storage in (Storage.SPARSE, Storage.DENSE)
-    ] + [mlp(rng, [90, 70, 20], 0.2, Storage.SPARSE)]  # fmt: skip
+        convolution(rng, channels, out, side, side, three, density=density, storage=storage, residual=True)
+        for channels, out, side, density in ((12, 30, 32, 0.4), (128, 128, 4, 0.6))
+        for storage in (Storage.SPARSE, Storage.DENSE)
+    ] + [mlp(rng, [90, 70, 20], 0.2, Storage.SPARSE)]
     for graph in graphs:
         payload = write_payload(graph)
         one, several = (PayloadSession(payload, isa=isa, threads=n, library=library) for n in (1, threads))

@@ -44,6 +44,7 @@ def open_payload(library: ctypes.CDLL, payload: bytes, inputs: int = 1) -> onnxr
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     options.register_custom_ops_library(str(library._name))
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -83,6 +84,29 @@ def test_threads_share_a_session(library: ctypes.CDLL) -> None:
     for thread in threads:
         thread.join()
     assert len(errors) == 120 and max(errors) <= 1e-5
+
+
+def test_a_session_has_as_many_threads_as_it_was_opened_with(library: ctypes.CDLL) -> None:
+    graph = convolution(np.random.default_rng(0), 12, 30, 32, 32, Window(3, 3, 1, 1, 1, 1, 1), 1, 0.4, Storage.SPARSE)
+    x = draw(np.random.default_rng(1), (2, *graph.shapes[0]))
+    expected = open_payload(library, write_payload(graph)).run(None, {"x0": x})[0]
+    before = count_threads()
+    assert library.sctool_sparse_set_threads(0) and library.sctool_sparse_set_threads(65), "refused"
+    assert not library.sctool_sparse_set_threads(3)
+    try:
+        session = open_payload(library, write_payload(graph))
+        assert count_threads() == before + 2
+        for records in (x, x[:1]):
+            assert relative_error(session.run(None, {"x0": records})[0], expected[: len(records)]) <= 1e-6
+    finally:
+        library.sctool_sparse_set_threads(1)
+
+
+def count_threads() -> int:
+    """Of this process."""
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("no /proc to count threads in")
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def test_what_does_not_fit_is_refused(library: ctypes.CDLL) -> None:

@@ -33,8 +33,8 @@ def quantise(graph: Graph) -> Graph:
     return replace(graph, operators=[replace(operator, values=ValueKind.QUANTISED) for operator in graph.operators])
 
 
-def check(graph: Graph, inputs: list[Array], isa: str, library: ctypes.CDLL) -> None:
-    session = PayloadSession(write_payload(quantise(graph)), isa=isa, library=library)
+def check(graph: Graph, inputs: list[Array], isa: str, library: ctypes.CDLL, threads: int = 1) -> None:
+    session = PayloadSession(write_payload(quantise(graph)), isa=isa, threads=threads, library=library)
     expected = answer_quantised(graph, inputs)
     for _ in range(2):  # the second run works in memory that the first has written
         np.testing.assert_array_equal(session.run(inputs)[0], expected)
@@ -72,6 +72,15 @@ def test_convolutions(
     )  # fmt: skip
     inputs = [draw(rng, (2, *graph.shapes[number])) for number in graph.inputs]
     check(graph, [np.maximum(inputs[0], 0) if seed % 2 else inputs[0], *inputs[1:]], isa, library)
+
+
+@pytest.mark.parametrize("side", [4, 32])
+def test_threads_share_tiles_or_rows(isa: str, library: ctypes.CDLL, side: int) -> None:
+    rng = np.random.default_rng(0)
+    graph = convolution(
+        rng, 256, 128, side, side, Window(3, 3, 1, 1, 1, 1, 1), density=0.5 if side == 4 else 0.02, storage=Storage.SPARSE
+    )
+    check(graph, [draw(rng, (1, 256, side, side))], isa, library, threads=3)
 
 
 @quick

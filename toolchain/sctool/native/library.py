@@ -16,6 +16,7 @@ from sctool.native.build import find_library
 BACKEND = "SctoolSparse"
 DOMAIN, OPERATOR = "ai.sctool", "SparseProgram"
 """What the runtime is called in ONNX files."""
+MOST_THREADS = 64
 HINT = "Build it: `sctool doctor --build-runtime` (needs a C++ compiler and cmake)."
 _ERROR_BYTES = 300
 _REGISTER = "_ZN10executorch7runtime16register_backendERKNS0_7BackendE"
@@ -89,6 +90,12 @@ def operator_library() -> Path:
     return Path(str(load_library()._name))
 
 
+def set_hosted_threads(threads: int) -> None:
+    """Give the programs that ExecuTorch and ONNX Runtime load from now on `threads` threads each, as far as the library has
+    so many (64). Raises NativeRuntimeMissing where it is not built."""
+    load_library().sctool_sparse_set_threads(min(threads, MOST_THREADS))
+
+
 class PayloadSession:
     """A loaded payload without ExecuTorch around it: one input, one output, or several of each."""
 
@@ -159,6 +166,7 @@ def _declare(library: ctypes.CDLL) -> None:
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     signatures: dict[str, tuple[list[object], object]] = {
         "sctool_sparse_load_threaded": ([ctypes.c_char_p, size, text, ctypes.c_uint32, text, size], pointer),
+        "sctool_sparse_set_threads": ([ctypes.c_uint32], ctypes.c_int),
         "sctool_sparse_free": ([pointer], None),
         "sctool_sparse_run": ([pointer, ctypes.c_uint32, pointer, pointer, text, size], ctypes.c_int),
         "sctool_sparse_inputs": ([pointer], ctypes.c_uint32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,42 +17,46 @@ from sctool.formats.ptd import read_ptd
 from sctool.formats.pte import is_pte, read_program
 from sctool.formats.spte import KIND, is_spte, read_spte
 from sctool.native.blocks import find_decoder
-from sctool.native.library import BACKEND, register_backend
+from sctool.native.library import BACKEND, register_backend, set_hosted_threads
 from sctool.quiet import silence_native
+
+Call = Callable[[tuple[torch.Tensor]], Any]
+MOST_ELEMENTS = 1 << 28
+"""Of one record of a sparse package's input."""
 
 
 class ExecuTorchSession:
     """A loaded .pte or .spte file whose method `forward` takes one input and gives logits."""
 
     name = "executorch"
+    _held: Any  # what the runtime's method belongs to
+    _method: Call
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        """Load `path`; ArtifactError where it is no ExecuTorch program or the runtime refuses it, NativeRuntimeMissing
-        where it needs the sparse backend and that is not built.
+        """Load `path`, the method and its weights included; ArtifactError where it is no ExecuTorch program or the runtime
+        refuses it, NativeRuntimeMissing where it needs the sparse backend and that is not built.
 
-        `threads` is the size of the runtime's pool, which all sessions of the process share.
+        `threads` is the size of the runtime's pool, which all sessions of the process share; the sparse backend's programs
+        have pools of their own.
         """
         try:
             content = path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"Cannot read {path}: {error.strerror}.", hint="Export the run again.") from error
         self._path = path
-        self._program, self._data = _unpack(content, path)  # the module reads from both for as long as it lives
-        self._forward: Callable[[tuple[torch.Tensor]], Any] = self._forward_first
+        self._program, self._data = _unpack(content, path)  # the runtime reads from both for as long as it lives
+        self._forward: Call = self._forward_first
         with silence_native():
             from executorch.extension.pybindings import _portable_lib as bindings
 
             if BACKEND.encode() in content:
                 register_backend(bindings.__file__)
+                set_hosted_threads(threads)
             if bindings._threadpool_get_thread_count() != threads:
                 bindings._unsafe_reset_threadpool(threads)  # one pool for the process; unsafe only while a model runs
             try:
-                self._module: Any = bindings._load_for_executorch_from_buffer(
-                    self._program, data_map_buffer=self._data,
-                    program_verification=bindings.Verification.InternalConsistency,
-                )  # fmt: skip
-                sizes = self._module.method_meta("forward").input_tensor_meta(0).sizes()
-                self._max_batch, self._shape = int(sizes[0]), [int(size) for size in sizes[1:]]
+                sizes = self._load(bindings)
+                self._max_batch, self._shape = sizes[0], sizes[1:]
                 if self._max_batch < 1:
                     raise ValueError(f"its input has shape {list(sizes)}")
             except Exception as error:
@@ -59,6 +64,25 @@ class ExecuTorchSession:
                 raise ArtifactError(
                     f"ExecuTorch cannot load {path}: {reason}.", hint="Export the run again."
                 ) from error
+
+    def _load(self, bindings: Any) -> list[int]:
+        """Load the method `forward`; the sizes of its input."""
+        checked = bindings.Verification.InternalConsistency
+        if self._data is None:
+            self._held = bindings._load_program_from_buffer(self._program, program_verification=checked)
+            method = self._held.load_method("forward")
+            self._method = method.call
+            return _input_sizes(method.method_meta())
+        # Only a module takes a data file, and it loads the method when that is first called.
+        self._held = bindings._load_for_executorch_from_buffer(
+            self._program, data_map_buffer=self._data, program_verification=checked
+        )
+        self._method = self._held.forward
+        sizes = _input_sizes(self._held.method_meta("forward"))
+        if math.prod(sizes[1:]) > MOST_ELEMENTS:
+            raise ValueError(f"its input has shape {sizes}, more than {MOST_ELEMENTS:,} numbers a record")
+        self._method((torch.zeros([1, *sizes[1:]]),))
+        return sizes
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [B, ...] -> logits float32 [B, C]; split into batches that the program has room for.
@@ -86,9 +110,13 @@ class ExecuTorchSession:
     def _forward_first(self, inputs: tuple[torch.Tensor]) -> Any:
         """The first call starts the runtime's thread pool, which logs what it thinks of the processor."""
         with silence_native():
-            answer = self._module.forward(inputs)
-        self._forward = self._module.forward
+            answer = self._method(inputs)
+        self._forward = self._method
         return answer
+
+
+def _input_sizes(meta: Any) -> list[int]:
+    return [int(size) for size in meta.input_tensor_meta(0).sizes()]
 
 
 def _unpack(content: bytes, path: Path) -> tuple[bytes, bytes | None]:

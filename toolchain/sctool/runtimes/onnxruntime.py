@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sctool.domain.artifact import Optimisation
 from sctool.errors import ArtifactError, NativeRuntimeMissing
-from sctool.native.library import DOMAIN, operator_library
+from sctool.native.library import DOMAIN, operator_library, set_hosted_threads
 
 LEVELS: dict[Optimisation, onnxruntime.GraphOptimizationLevel] = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -39,6 +39,7 @@ class OnnxRuntimeSession:
             content = path.read_bytes()
             if DOMAIN.encode() in content:
                 options.register_custom_ops_library(str(operator_library()))
+                set_hosted_threads(threads)
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except NativeRuntimeMissing:
             raise

@@ -15,6 +15,7 @@
 #include <new>
 #include <vector>
 
+#include "hosted_threads.h"
 #include "payload.h"
 #include "sctool_sparse.h"
 #include "session.h"
@@ -76,7 +77,8 @@ class SparseBackend final : public executorch::runtime::BackendInterface {
     try {
       sctool::Program program = sctool::read_payload(processed->data(), processed->size());
       processed->Free();
-      return new Handle(sctool::Session(std::move(program), *sctool::find_kernels(nullptr)));
+      return new Handle(sctool::Session(std::move(program), *sctool::find_kernels(nullptr),
+                                        sctool::hosted_threads()));
     } catch (const sctool::PayloadError&) {
       return Error::DelegateInvalidCompatibility;
     } catch (const std::bad_alloc&) {

@@ -27,6 +27,9 @@ SCTOOL_EXPORT sctool_session* sctool_sparse_load(const void* payload, size_t siz
 #define SCTOOL_MOST_THREADS 64
 SCTOOL_EXPORT sctool_session* sctool_sparse_load_threaded(const void* payload, size_t size, const char* isa,
                                                           uint32_t threads, char* error, size_t error_size);
+/* Threads of the sessions that ExecuTorch and ONNX Runtime load from now on, in the whole process; 1 before the first call.
+ * 0, or 1 where `threads` is not 1 to SCTOOL_MOST_THREADS. */
+SCTOOL_EXPORT int sctool_sparse_set_threads(uint32_t threads);
 SCTOOL_EXPORT void sctool_sparse_free(sctool_session* session);
 
 /* Inputs and outputs are dense float32 [batch, ...], in the payload's order. 0, or 1 with the reason in error. */

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "hosted_threads.h"
 #include "onnxruntime/ort_interface.h"
 #include "payload.h"
 #include "sctool_sparse.h"
@@ -80,7 +81,8 @@ class SparseProgram {
     require(ort::string_attribute(api, info, "payload", nullptr, &size));
     std::string payload(size, '\0');
     require(ort::string_attribute(api, info, "payload", &payload[0], &size));
-    return Session(read_payload(payload.data(), size == 0 ? 0 : size - 1), *find_kernels(nullptr));
+    return Session(read_payload(payload.data(), size == 0 ? 0 : size - 1), *find_kernels(nullptr),
+                   hosted_threads());
   }
 
   static std::vector<std::int64_t> sides_of(const Shape& shape, std::int64_t batch) {

@@ -5,6 +5,7 @@
 #include <new>
 #include <vector>
 
+#include "hosted_threads.h"
 #include "payload.h"
 #include "sctool_sparse.h"
 #include "session.h"
@@ -46,6 +47,12 @@ sctool_session* sctool_sparse_load_threaded(const void* payload, size_t size, co
     say(error, error_size, problem.what());
     return nullptr;
   }
+}
+
+int sctool_sparse_set_threads(uint32_t threads) {
+  if (threads < 1 || threads > SCTOOL_MOST_THREADS) return 1;
+  sctool::set_hosted_threads(threads);
+  return 0;
 }
 
 void sctool_sparse_free(sctool_session* session) { delete session; }

@@ -5,8 +5,12 @@
 namespace sctool {
 namespace {
 
-constexpr std::uint64_t kEnd = ~std::uint64_t{0};
+constexpr std::uint32_t kEnd = ~std::uint32_t{0};  // the round after the last
 constexpr int kSpins = 4000;  // some twenty microseconds: layers follow each other faster than a sleeper wakes
+
+constexpr std::uint32_t round_of(std::uint64_t ticket) { return static_cast<std::uint32_t>(ticket >> 32); }
+constexpr std::uint32_t parts_of(std::uint64_t ticket) { return static_cast<std::uint32_t>(ticket >> 16) & 0xffff; }
+constexpr std::uint32_t next_of(std::uint64_t ticket) { return static_cast<std::uint32_t>(ticket) & 0xffff; }
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -20,7 +24,7 @@ inline void relax() {
 
 Pool::Pool(std::uint32_t threads) {
   try {
-    for (std::uint32_t part = 1; part < threads; ++part) workers_.emplace_back([this, part] { work(part); });
+    for (std::uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
   } catch (...) {
     stop();
     throw;
@@ -30,13 +34,19 @@ Pool::Pool(std::uint32_t threads) {
 Pool::~Pool() { stop(); }
 
 void Pool::stop() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    round_.store(kEnd, std::memory_order_release);
-  }
-  wake_.notify_all();
+  announce(std::uint64_t{kEnd} << 32);
   for (std::thread& worker : workers_) worker.join();
   workers_.clear();
+}
+
+void Pool::announce(std::uint64_t ticket) {
+  bool anybody = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ticket_.store(ticket, std::memory_order_release);
+    anybody = asleep_ != 0;
+  }
+  if (anybody) wake_.notify_all();
 }
 
 void Pool::run(std::uint32_t parts, const std::function<void(std::uint32_t)>& task) {
@@ -44,40 +54,46 @@ void Pool::run(std::uint32_t parts, const std::function<void(std::uint32_t)>& ta
     for (std::uint32_t part = 0; part < parts; ++part) task(part);
     return;
   }
+  if (++round_ == kEnd) round_ = 1;
   task_ = &task;
-  parts_ = parts;
-  pending_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    round_.fetch_add(1, std::memory_order_release);
-  }
-  wake_.notify_all();
-  task(0);
-  for (int spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins) {
+  done_.store(0, std::memory_order_relaxed);
+  announce(std::uint64_t{round_} << 32 | std::uint64_t{parts} << 16);
+  take_parts(round_);
+  for (int spins = 0; done_.load(std::memory_order_acquire) != parts; ++spins) {
     if (spins < kSpins) relax();
     else std::this_thread::yield();  // more threads than processors: the others need this one
   }
 }
 
-void Pool::work(std::uint32_t part) {
+void Pool::take_parts(std::uint32_t round) {
+  std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
+  while (round_of(ticket) == round && next_of(ticket) < parts_of(ticket)) {
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    (*task_)(next_of(ticket));
+    done_.fetch_add(1, std::memory_order_release);
+    ticket = ticket_.load(std::memory_order_acquire);
+  }
+}
+
+void Pool::work() {
   const FlushDenormals flush;
-  std::uint64_t seen = 0;
+  std::uint32_t seen = 0;
   for (;;) {
-    std::uint64_t round = seen;
-    for (int spins = 0; spins < kSpins; ++spins) {
-      round = round_.load(std::memory_order_acquire);
-      if (round != seen) break;
+    std::uint32_t round = seen;
+    for (int spins = 0; spins < kSpins && round == seen; ++spins) {
       relax();
+      round = round_of(ticket_.load(std::memory_order_acquire));
     }
     if (round == seen) {
       std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
-      round = round_.load(std::memory_order_acquire);
+      ++asleep_;
+      wake_.wait(lock, [&] { return round_of(ticket_.load(std::memory_order_acquire)) != seen; });
+      --asleep_;
+      round = round_of(ticket_.load(std::memory_order_acquire));
     }
     if (round == kEnd) return;
     seen = round;
-    if (part < parts_) (*task_)(part);
-    pending_.fetch_sub(1, std::memory_order_release);
+    take_parts(round);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 
@@ -11,17 +12,25 @@ namespace sctool {
 namespace {
 
 constexpr std::size_t kColumns = kMostColumns;
-constexpr std::size_t kPage = 1024;      // floats
+constexpr std::size_t kPage = 1024;       // floats
+constexpr std::uint64_t kShare = 400'000;  // multiply-adds that a thread takes of one record of a convolution, at least
 constexpr std::uint32_t kFewRecords = 3;  // up to so many run one by one
 
 std::size_t column_floats(const Shape& shape) { return shape.channels * kColumns; }
 
 std::size_t floats_of_record(const Shape& shape) { return record_floats(shape); }
 
+// How many of `threads` one record of a convolution is worth: shared work is also a map that one processor writes and another
+// reads, and a wait.
+std::uint32_t worth(const Program& program, const Op& op, std::uint32_t threads) {
+  const std::uint64_t work = op.weights.values.size() * program.values[op.output].area();
+  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(work / kShare, 1, threads));
+}
+
 StepPtr make_step(const Program& program, Op& op, const Kernels& kernels, std::uint32_t threads) {
-  if (op.weights.quantised()) return make_quantised(program, op, kernels);
+  if (op.weights.quantised()) return make_quantised(program, op, kernels, worth(program, op, threads));
   switch (op.kind) {
-    case OpKind::kConvolution: return make_convolution(program, op, kernels, threads);
+    case OpKind::kConvolution: return make_convolution(program, op, kernels, worth(program, op, threads));
     case OpKind::kLinear: return make_linear(program, op, kernels);
     case OpKind::kUnary:
     case OpKind::kMultiply:
@@ -109,7 +118,7 @@ void Session::Arena::point(const std::vector<std::size_t>& offsets, std::size_t 
 void Session::run(std::uint32_t batch, const float* const* inputs, float* const* outputs) {
   const FlushDenormals flush;
   const bool columns = columns_ && batch > kFewRecords;
-  // A thread takes every so many of the pieces; steps are timed on one thread, and a lone record is cut step by step.
+  // Steps are timed on one thread, and a lone record is cut step by step.
   const std::uint32_t threads = step_ns_.empty() ? pool_->threads() : 1;
   const std::uint32_t share = static_cast<std::uint32_t>(round_up((batch + threads - 1) / threads, kernels_.width));
   const std::uint32_t piece = columns ? std::min<std::uint32_t>(kColumns, share) : 1;
@@ -121,8 +130,9 @@ void Session::run(std::uint32_t batch, const float* const* inputs, float* const*
     if (columns) arenas_[part].point(column_offsets_, column_floats_, scratch_floats_);
     else arenas_[part].point(record_offsets_, record_floats_, scratch_floats_ * (parts == 1 ? pool_->threads() : 1));
   }
+  std::atomic<std::uint32_t> next{0};  // whoever is free takes a piece
   pool_->run(parts, [&](std::uint32_t part) {
-    for (std::uint32_t i = part; i < pieces; i += parts) {
+    for (std::uint32_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < pieces;) {
       const std::uint32_t first = i * piece;
       if (columns) run_columns(arenas_[part], first, std::min(piece, batch - first), inputs, outputs);
       else run_record(arenas_[part], parts == 1, first, inputs, outputs);
