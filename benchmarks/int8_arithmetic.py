@@ -6,16 +6,18 @@ Layers of ResNet-18 on 32 x 32 images and of the MLP alone, then both models who
 payloads but for the arithmetic. The two take turns in one process; figures are medians of RUNS turns, each the step's own
 time (layers) or that of CALLS calls (models) after one that warms the caches. Quantising the inputs, scaling the sums back
 and every change of layout are in the figures. Before a layer is timed, its answers must be those of whole numbers to the
-last bit (tests/native/quantised_oracle.py), on every instruction set of this processor; `same_bits` says on how many.
+last bit (tests/native/quantised_oracle.py), on every instruction set of this processor; `same_bits` says on how many. With
+the models, the dense ones in int8 take their turns: ONNX Runtime's QDQ file and XNNPACK's program.
 `error` is the largest difference of the outputs as a share of the largest.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,15 @@ from benchmarks.runtime import MODELS, Case, make_model
 from tests.native.oracle import Array, convolution, draw, mlp
 from tests.native.quantised_oracle import answer_quantised
 
-from sctool.export.executorch import export_sparse_pte
+from sctool.export.executorch import export_pte, export_sparse_pte
+from sctool.export.onnx import export_onnx, serialise_onnx
+from sctool.export.passes.batch_norm import fold_batch_norm
+from sctool.export.precision import lower_precision
 from sctool.export.sparse.graph import Activation, Graph, Storage, ValueKind, Window
 from sctool.export.sparse.payload import write_payload
 from sctool.native.costs import load_costs
 from sctool.native.library import PayloadSession, host_isa, load_library
+from sctool.quiet import silence_native
 
 RESULTS = Path(__file__).resolve().parent / "results" / "int8_arithmetic.csv"
 RUNS, CALLS = 30, 10
@@ -94,22 +100,54 @@ def count_same_bits(graph: Graph, x: Array) -> int:
     return len(found)
 
 
-def take_turns(sessions: list[PayloadSession], x: Array, *, step: bool) -> list[float]:
-    """Microseconds of each: of its only step, or of a call."""
+def time_steps(sessions: list[PayloadSession], x: Array) -> list[float]:
+    """Microseconds of each session's only step."""
     times: list[list[float]] = [[] for _ in sessions]
     for session in sessions:
         session.run([x])
     for _ in range(RUNS):
         for number, session in enumerate(sessions):
-            if step:
-                session.time_steps()
+            session.time_steps()
             session.run([x])
-            began = time.perf_counter()
-            for _ in range(1 if step else CALLS):
-                session.run([x])
-            seconds = (time.perf_counter() - began) / CALLS
-            times[number].append(session.time_steps()[0] / 1000 if step else 1e6 * seconds)
+            session.run([x])
+            times[number].append(session.time_steps()[0] / 1000)
     return [statistics.median(found) for found in times]
+
+
+def time_calls(calls: list[Callable[[], object]]) -> list[float]:
+    """Microseconds of each call."""
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    for _ in range(RUNS):
+        for number, call in enumerate(calls):
+            call()
+            began = time.perf_counter()
+            for _ in range(CALLS):
+                call()
+            times[number].append(1e6 * (time.perf_counter() - began) / CALLS)
+    return [statistics.median(found) for found in times]
+
+
+@functools.cache
+def dense_int8(name: str) -> tuple[Any, Any, bytes]:
+    """The model before masking in int8: (ONNX Runtime's session, ExecuTorch's module with XNNPACK, the bytes it reads)."""
+    import onnxruntime
+    from executorch.extension.pybindings import _portable_lib as bindings
+
+    torch.manual_seed(0)
+    build, shape = MODELS[name]
+    model = fold_batch_norm(build())[0]
+    records = torch.randn(64, *shape, generator=torch.Generator().manual_seed(2))
+    graph = lower_precision(export_onnx(model, records[:2], max_batch=64), "int8", records.numpy())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    program = export_pte(model, records[:2], max_batch=64, precision="int8", calibration=records).program
+    with silence_native():
+        bindings._unsafe_reset_threadpool(1)
+        module = bindings._load_for_executorch_from_buffer(program)
+        session = onnxruntime.InferenceSession(serialise_onnx(graph), options, providers=["CPUExecutionProvider"])
+    return session, module, program
 
 
 def layer_rows() -> Iterator[dict[str, Any]]:
@@ -118,49 +156,60 @@ def layer_rows() -> Iterator[dict[str, Any]]:
             graph = layer.graph(density)
             x = np.maximum(draw(np.random.default_rng(1), (layer.batch, *graph.shapes[0])), 0)
             same = count_same_bits(graph, x)
-            yield row(
-                layer.name, "", density, [write_payload(graph), write_payload(quantise(graph))], x, same, step=True
-            )
+            sessions = [PayloadSession(write_payload(made)) for made in (graph, quantise(graph))]
+            yield row(layer.name, "", density, sessions, x, time_steps(sessions, x), same_bits=same)
 
 
 def model_rows() -> Iterator[dict[str, Any]]:
     for case in CASES:
         model, shape = make_model(case), MODELS[case.model][1]
         example, costs = torch.zeros(2, *shape), load_costs(host_isa())
-        programs = [
-            export_sparse_pte(model, example, max_batch=64, costs=costs, values=values)
-            for values in ("float32", "quantised")
-        ]
-        x = torch.randn(case.batch, *shape, generator=torch.Generator().manual_seed(1)).numpy()
-        payloads = [payload for program in programs for payload in program.payloads]
-        if len(payloads) != len(programs):
-            raise RuntimeError(f"{case.name} is no single payload")
-        yield row(case.model, case.distribution, case.density, payloads, x, "", step=False)
+        sessions = []
+        for values in ("float32", "quantised"):
+            program = export_sparse_pte(model, example, max_batch=64, costs=costs, values=values)
+            if len(program.payloads) != 1:
+                raise RuntimeError(f"{case.name} is no single payload")
+            sessions.append(PayloadSession(program.payloads[0]))
+        tensor = torch.randn(case.batch, *shape, generator=torch.Generator().manual_seed(1))
+        x = tensor.numpy()
+        onnx, module, _ = dense_int8(case.model)
+        times = time_calls(
+            [
+                *(functools.partial(session.run, [x]) for session in sessions),
+                functools.partial(onnx.run, None, {"input": x}),
+                functools.partial(module.forward, (tensor,)),
+            ]
+        )
+        yield row(
+            case.model, case.distribution, case.density, sessions, x, times,
+            dense_onnxruntime_int8_us=round(times[2], 1), dense_xnnpack_int8_us=round(times[3], 1),
+        )  # fmt: skip
 
 
 def row(
-    name: str, masks: str, density: float, payloads: list[bytes], x: Array, same: int | str, *, step: bool
+    name: str, masks: str, density: float, sessions: list[PayloadSession], x: Array, times: list[float], **more: Any
 ) -> dict[str, Any]:
-    sessions = [PayloadSession(payload) for payload in payloads]
-    ours, theirs = (session.run([x])[0] for session in reversed(sessions))
-    before, after = take_turns(sessions, x, step=step)
-    made = {
+    theirs, ours = (session.run([x])[0] for session in sessions)
+    before, after = times[:2]
+    print(
+        f"{name} {masks} {density} batch {len(x)}: {before:.1f} -> {after:.1f} us, {before / after:.2f} x",
+        more,
+        flush=True,
+    )
+    return {
         "what": name, "masks": masks, "density": density, "batch": len(x), "float32_us": round(before, 2),
         "int8_us": round(after, 2), "speed_up": round(before / after, 2), "float32_weight_bytes": sessions[0].weight_bytes,
-        "int8_weight_bytes": sessions[1].weight_bytes, "same_bits": same,
-        "error": f"{float(np.abs(ours - theirs).max() / np.abs(theirs).max()):.1e}", "isa": host_isa(),
+        "int8_weight_bytes": sessions[1].weight_bytes,
+        "error": f"{float(np.abs(ours - theirs).max() / np.abs(theirs).max()):.1e}", "isa": host_isa(), **more,
     }  # fmt: skip
-    print(
-        f"{name} {masks} {density} batch {len(x)}: {before:.1f} -> {after:.1f} us, {before / after:.2f} x", flush=True
-    )
-    return made
 
 
 def main() -> None:
     torch.set_num_threads(1)
     rows = [*model_rows(), *layer_rows()]
     with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        names = list(dict.fromkeys(name for made in rows for name in made))
+        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

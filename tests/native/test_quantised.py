@@ -78,7 +78,14 @@ def test_convolutions(
 def test_threads_share_tiles_or_rows(isa: str, library: ctypes.CDLL, side: int) -> None:
     rng = np.random.default_rng(0)
     graph = convolution(
-        rng, 256, 128, side, side, Window(3, 3, 1, 1, 1, 1, 1), density=0.5 if side == 4 else 0.02, storage=Storage.SPARSE
+        rng,
+        256,
+        128,
+        side,
+        side,
+        Window(3, 3, 1, 1, 1, 1, 1),
+        density=0.5 if side == 4 else 0.02,
+        storage=Storage.SPARSE,
     )
     check(graph, [draw(rng, (1, 256, side, side))], isa, library, threads=3)
 

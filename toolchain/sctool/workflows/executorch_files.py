@@ -87,18 +87,18 @@ def _write_sparse(
     path: Path, settings: ExportConfig, model: nn.Module, example: torch.Tensor, target: Target, precision: Precision,
     note: str,
 ) -> tuple[FileEntry | None, list[BackendEntry]]:  # fmt: skip
-    """The .pte with the sparse runtime first, by the cost table of the target's processor. No file where its layers would
-    all be XNNPACK's and `precision` is int8: XNNPACK has an int8 of its own."""
+    """The .pte with the sparse runtime first, by the cost table of the target's processor. No file where `precision` is
+    int8 and no layer would run sparse: XNNPACK has an int8 of its own."""
     program = export_sparse_pte(
         model, example, max_batch=settings.max_batch, costs=load_costs(target_isa(target)),
         values="quantised" if precision == "int8" else precision,
     )  # fmt: skip
     choices = [describe_choice(choice, path.name) for choice in program.choices]
-    dense = all(choice.backend == "xnnpack" for choice in choices)
-    if dense and precision == "int8":
+    ways = {choice.backend for choice in choices}
+    if precision == "int8" and "sparse" not in ways:
         return None, []
     write_file(path, _checked(program.content))
-    if dense:
+    if ways <= {"xnnpack"}:
         return describe_file(path, "pte", RUNTIME, "dense", f"{NOTHING_SPARSE_NOTE}. {note}".strip(), XNNPACK), choices
     told = f"{QUANTISED_NOTE if precision == 'int8' else SPARSE_NOTE}. {note}".strip()
     return describe_file(path, "pte", SPARSE_RUNTIME, "rice", told, SPARSE_BACKEND, precision), choices

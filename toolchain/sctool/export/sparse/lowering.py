@@ -12,6 +12,7 @@ from torch import fx
 
 from sctool.export.sparse.forms import find_forms
 from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
+from sctool.export.sparse.int8 import computes_int8
 from sctool.export.sparse.nodes import (
     activation_of,
     convolution_window,
@@ -26,9 +27,6 @@ from sctool.export.sparse.nodes import (
 
 DENSE_FROM = 0.95
 """The density from which positions cost more than the zeros that they leave out."""
-QUANTISED_FROM = 8192
-"""Multiply-adds of one record from which int8 arithmetic saves more than quantising the inputs takes (Zen 5: a linear layer
-with fewer non-zeros is slower so). Smaller layers, the last one among them, lose no accuracy either."""
 Constant = Callable[[fx.Node], torch.Tensor | None]
 
 
@@ -40,9 +38,11 @@ def _storage(matrix: np.ndarray[Any, np.dtype[np.float32]], *, run_sparse: bool)
 
 
 def _arithmetic(values: ValueKind, matrix: np.ndarray[Any, np.dtype[np.float32]], last: fx.Node) -> ValueKind:
-    """QUANTISED where the layer that makes `last` is large enough; else int8 is stored alone."""
-    positions = math.prod((record_shape(last) or (1,))[1:])
-    if values is ValueKind.QUANTISED and np.count_nonzero(matrix) * positions < QUANTISED_FROM:
+    """QUANTISED where the layer that makes `last` is one for it; else int8 is stored alone."""
+    elements = math.prod(record_shape(last) or (1,))
+    if values is ValueKind.QUANTISED and not computes_int8(
+        int(np.count_nonzero(matrix)), matrix.size, len(matrix), elements // len(matrix)
+    ):
         return ValueKind.INT8
     return values
 
