@@ -19,6 +19,7 @@ from sctool.errors import ExportError
 from sctool.export.executorch import export_pte, export_sparse_pte
 from sctool.export.manifest import BackendEntry, FileEntry
 from sctool.export.sparse.choice import LayerChoice
+from sctool.export.sparse.int8 import beats_dense_int8
 from sctool.export.storage_rules import PACKAGE, SPARSE_BACKEND, XNNPACK, StorageRule
 from sctool.formats.spte import MAX_UNPACKED, pack
 from sctool.native.costs import load_costs
@@ -88,14 +89,14 @@ def _write_sparse(
     note: str,
 ) -> tuple[FileEntry | None, list[BackendEntry]]:  # fmt: skip
     """The .pte with the sparse runtime first, by the cost table of the target's processor. No file where `precision` is
-    int8 and no layer would run sparse: XNNPACK has an int8 of its own."""
+    int8 and XNNPACK's own int8, which is dense, is as fast."""
     program = export_sparse_pte(
         model, example, max_batch=settings.max_batch, costs=load_costs(target_isa(target)),
         values="quantised" if precision == "int8" else precision,
     )  # fmt: skip
     choices = [describe_choice(choice, path.name) for choice in program.choices]
     ways = {choice.backend for choice in choices}
-    if precision == "int8" and "sparse" not in ways:
+    if precision == "int8" and not beats_dense_int8(program.choices):
         return None, []
     write_file(path, _checked(program.content))
     if ways <= {"xnnpack"}:

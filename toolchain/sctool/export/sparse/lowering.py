@@ -41,7 +41,7 @@ def _arithmetic(values: ValueKind, matrix: np.ndarray[Any, np.dtype[np.float32]]
     """QUANTISED where the layer that makes `last` is one for it; else int8 is stored alone."""
     elements = math.prod(record_shape(last) or (1,))
     if values is ValueKind.QUANTISED and not computes_int8(
-        int(np.count_nonzero(matrix)), matrix.size, len(matrix), elements // len(matrix)
+        int(np.count_nonzero(matrix)), len(matrix), elements // len(matrix)
     ):
         return ValueKind.INT8
     return values

@@ -83,7 +83,7 @@ def _weigh(
         kernel_width=shape[-1] if len(shape) > 2 else 1, inputs=math.prod(record_shape(arguments(node)[0]) or (0,)),
         outputs=math.prod(record_shape(node) or (0,)),
     )  # fmt: skip
-    share = SHARE if quantised and computes_int8(work.nnz, size, shape[0], work.pixels) else 1.0
+    share = SHARE if quantised and computes_int8(work.nnz, shape[0], work.pixels) else 1.0
     ways: dict[Backend, float] = {
         "sparse": share * costs.layer_ns(work, "sparse") if able and may_be_sparse(node) else math.inf,
         "dense": costs.layer_ns(work, "dense") if able else math.inf,
