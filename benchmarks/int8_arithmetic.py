@@ -18,7 +18,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ import numpy as np
 import torch
 from benchmarks.runtime import MODELS, Case, make_model
 from tests.native.oracle import Array, convolution, draw, mlp
-from tests.native.quantised_oracle import answer_quantised
+from tests.native.quantised_oracle import answer_quantised, quantise
 
 from sctool.export.executorch import export_pte, export_sparse_pte
 from sctool.export.onnx import export_onnx, serialise_onnx
 from sctool.export.passes.batch_norm import fold_batch_norm
 from sctool.export.precision import lower_precision
-from sctool.export.sparse.graph import Activation, Graph, Storage, ValueKind, Window
+from sctool.export.sparse.graph import Activation, Graph, Storage, Window
 from sctool.export.sparse.payload import write_payload
 from sctool.native.costs import load_costs
 from sctool.native.library import PayloadSession, host_isa, load_library
@@ -82,10 +82,6 @@ CASES = [
     *(Case("resnet18", kind, density, 1, 0) for kind in ("uniform", "erk") for density in DENSITIES),
     *(Case("mlp", "uniform", density, batch, 0) for batch in (1, 64) for density in DENSITIES),
 ]
-
-
-def quantise(graph: Graph) -> Graph:
-    return replace(graph, operators=[replace(operator, values=ValueKind.QUANTISED) for operator in graph.operators])
 
 
 def count_same_bits(graph: Graph, x: Array) -> int:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sctool.export.sparse.graph import Activation, Graph, Window
+from sctool.export.sparse.graph import Activation, Graph, ValueKind, Window
 from tests.native.oracle import Array
+
+
+def quantise(graph: Graph) -> Graph:
+    """The same layers in int8."""
+    return replace(graph, operators=[replace(operator, values=ValueKind.QUANTISED) for operator in graph.operators])
 
 
 def quantise_weights(weights: Array) -> tuple[Array, NDArray[np.int64]]:

@@ -16,7 +16,7 @@ from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storag
 from sctool.export.sparse.payload import MOST_OF_ROW, write_payload
 from sctool.native.library import PayloadSession
 from tests.native.oracle import Array, answer, convolution, draw, mlp, relative_error
-from tests.native.quantised_oracle import answer_quantised
+from tests.native.quantised_oracle import answer_quantised, quantise
 
 ISAS = ["portable", "neon", "avx2", "avx512"]
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -27,10 +27,6 @@ def isa(request: pytest.FixtureRequest, library: ctypes.CDLL) -> str:
     if library.sctool_sparse_find_isa(request.param.encode()) is None:
         pytest.skip(f"this processor has no {request.param}")
     return str(request.param)
-
-
-def quantise(graph: Graph) -> Graph:
-    return replace(graph, operators=[replace(operator, values=ValueKind.QUANTISED) for operator in graph.operators])
 
 
 def check(graph: Graph, inputs: list[Array], isa: str, library: ctypes.CDLL, threads: int = 1) -> None:
