@@ -36,16 +36,19 @@ void widen(Range& range, float x) {
   range.broken += x * 0.0f;
 }
 
+void widen(Vector& low, Vector& high, Vector& broken, Vector x) {
+  low = x < low ? x : low;
+  high = x > high ? x : high;
+  broken += x * splat(0.0f);
+}
+
 Range range_of(const float* from, std::size_t stride, std::size_t channels, std::size_t count) {
   Vector low = {}, high = {}, broken = {};
   Range range = {0.0f, 0.0f, 0.0f};
   for (std::size_t c = 0; c < channels; ++c, from += stride) {
     std::size_t i = 0;
     for (; i + kWidth <= count; i += kWidth) {
-      const Vector x = load(from + i);
-      low = x < low ? x : low;
-      high = x > high ? x : high;
-      broken += x * splat(0.0f);
+      widen(low, high, broken, load(from + i));
     }
     for (; i < count; ++i) widen(range, from[i]);
   }
@@ -93,29 +96,30 @@ class QuantisedByFloat : public Step {
   bool takes_columns() const override { return exact_->takes_columns(); }
   void prepare_columns() override { exact_->prepare_columns(); }
 
+  // Records lie side by side in whole vectors; what a vector holds beyond them is never looked at.
   void run_columns(const Workspace& workspace, std::size_t stride, std::size_t records) const override {
     const float* from = workspace.values[input_];
     float* to = workspace.scratch + kMargin;
-    std::vector<InputScale> scales(records);
-    for (std::size_t record = 0; record < records; ++record) {
-      Range range = {0.0f, 0.0f, 0.0f};
-      for (std::size_t c = 0; c < in_.channels; ++c) widen(range, from[c * stride + record]);
-      scales[record] = scale_of(range);
-    }
-    for (std::size_t c = 0; c < in_.channels; ++c) {
-      for (std::size_t record = 0; record < records; ++record) {
-        const InputScale& scale = scales[record];
-        to[c * stride + record] = quantised(from[c * stride + record], scale.inverse, scale.zero);
+    float scale[kMostColumns], inverse[kMostColumns], zero[kMostColumns];
+    for (std::size_t at = 0; at < records; at += kWidth) {
+      Vector low = {}, high = {}, broken = {};
+      for (std::size_t c = 0; c < in_.channels; ++c) widen(low, high, broken, load(from + c * stride + at));
+      for (std::size_t lane = 0; lane < kWidth; ++lane) {
+        const InputScale found = scale_of({low[lane], high[lane], broken[lane]});
+        scale[at + lane] = found.scale, inverse[at + lane] = found.inverse, zero[at + lane] = found.zero;
       }
-      std::fill(to + c * stride + records, to + (c + 1) * stride, 0.0f);
+      for (std::size_t c = 0; c < in_.channels; ++c) {
+        store(to + c * stride + at, quantised(load(from + c * stride + at), load(inverse + at), load(zero + at)));
+      }
     }
     std::vector<float*> values(workspace.values);
     values[input_] = to;
     exact_->run_columns({values, workspace.scratch + before_scratch()}, stride, records);
     for (std::size_t row = 0; row < out_.channels; ++row) {
       float* out = workspace.values[output_] + row * stride;
-      for (std::size_t record = 0; record < records; ++record) {
-        finish_row(out + record, 1, scales_[row] * scales[record].scale, bias_[row], nullptr);
+      for (std::size_t at = 0; at < records; at += kWidth) {
+        const Vector y = load(out + at) * (splat(scales_[row]) * load(scale + at)) + splat(bias_[row]);
+        store(out + at, apply(activation_, y));
       }
     }
   }
