@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from runtime_costs import DENSITIES, DEPTHWISE, FOLDER, LINEAR, POINTWISE, SPATIAL
+from runtime_costs import DENSITIES, DEPTHWISE, FOLDER, LINEAR, POINTWISE, SPATIAL, one_layer
 
 from sctool.atomic import write_file
-from sctool.export.sparse.graph import Graph, Kind, Operator, Storage, Window
+from sctool.export.sparse.graph import Graph, Kind, Operator
 from sctool.export.sparse.payload import write_payload
 from sctool.profiling.estimate import COST_KINDS, read_costs
 from sctool.runtimes.device.emulator import EmulatedSession
@@ -59,19 +59,10 @@ class Counter:
         return instructions + stored * self.of_a_weight_byte
 
     def ours(self, kind: Kind, channels: int, side: int, kernel: int, groups: int, density: float | None) -> float:
-        """One layer; density None: stored dense."""
-        rng = np.random.default_rng(0)
-        weights = rng.standard_normal((channels, channels // groups * kernel * kernel), np.float32)
-        if density is not None:
-            weights *= rng.random(weights.shape) < density
-        shape = (channels,) if kind is Kind.LINEAR else (channels, side, side)
-        graph = Graph(1)
-        graph.inputs, graph.outputs = [graph.add_value(shape)], [graph.add_value(shape)]
-        window = Window(kernel, kernel, 1, *[kernel // 2] * 4) if kind is Kind.CONVOLUTION else None
-        storage = Storage.DENSE if density is None else Storage.SPARSE
-        graph.operators.append(Operator(kind, (0,), 1, window=window, groups=groups, weights=weights, storage=storage))
-        whole = self.count(write_payload(graph), SparseRunner(), shape)
-        return whole if kind is Kind.LINEAR else whole - self._copying(shape)
+        """One layer, as `one_layer` makes it."""
+        graph = one_layer(kind, channels, side, kernel, groups, density)
+        whole = self.count(write_payload(graph), SparseRunner(), graph.shapes[0])
+        return whole if kind is Kind.LINEAR else whole - self._copying(graph.shapes[0])
 
     def _copying(self, shape: tuple[int, ...]) -> float:
         graph = Graph(1)

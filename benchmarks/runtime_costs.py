@@ -40,28 +40,24 @@ LINEAR = 512
 RUNS = 200
 
 
-def ours_ns(kind: Kind, channels: int, side: int, kernel: int, groups: int, density: float | None, isa: str) -> float:
-    """The fastest run of one layer; density None: stored dense."""
+def one_layer(kind: Kind, channels: int, side: int, kernel: int, groups: int, density: float | None) -> Graph:
+    """A program of one layer, as wide behind it as before it; density None: stored dense."""
     rng = np.random.default_rng(0)
-    columns = channels // groups * kernel * kernel
-    weights = rng.standard_normal((channels, columns), np.float32)
+    weights = rng.standard_normal((channels, channels // groups * kernel * kernel), np.float32)
     if density is not None:
         weights *= rng.random(weights.shape) < density
     shape = (channels,) if kind is Kind.LINEAR else (channels, side, side)
     graph = Graph(1)
     graph.inputs, graph.outputs = [graph.add_value(shape)], [graph.add_value(shape)]
     window = Window(kernel, kernel, 1, *[kernel // 2] * 4) if kind is Kind.CONVOLUTION else None
-    graph.operators.append(
-        Operator(
-            kind,
-            (0,),
-            1,
-            window=window,
-            groups=groups,
-            weights=weights,
-            storage=Storage.DENSE if density is None else Storage.SPARSE,
-        )
-    )
+    storage = Storage.DENSE if density is None else Storage.SPARSE
+    graph.operators.append(Operator(kind, (0,), 1, window=window, groups=groups, weights=weights, storage=storage))
+    return graph
+
+
+def ours_ns(kind: Kind, channels: int, side: int, kernel: int, groups: int, density: float | None, isa: str) -> float:
+    """The fastest run of one layer."""
+    graph = one_layer(kind, channels, side, kernel, groups, density)
     with tempfile.NamedTemporaryFile(suffix=".scsp") as file:
         Path(file.name).write_bytes(write_payload(graph))
         command = [str(find_runner()), "--model", file.name, "--isa", isa, "--steps", "yes"]

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy reads it; processes inherit it
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as sctool sets it: imported below, before that
 
 import numpy as np
 import onnx

@@ -177,21 +177,17 @@ def test_verify_on_a_phone_that_fills_up(attach: Attach, kit: EmulatorKit, bundl
 
 
 @pytest.mark.slow
-def test_counts_are_alike_in_every_run_and_nothing_is_a_latency(kit: EmulatorKit, bundle_copy: Path) -> None:
+def test_counts_are_the_same_in_every_run_and_nothing_is_a_latency(kit: EmulatorKit, bundle_copy: Path) -> None:
     place = Place(target="android-emulated")
     one, found = profile(bundle_copy, place=place, output=bundle_copy / "one.json")
     other, again = profile(bundle_copy, place=place, output=bundle_copy / "other.json")
-    assert found["profiles"] == again["profiles"] == []
-    (cost,), (same,) = found["costs"], again["costs"]
-    assert cost.keys() == same.keys() and cost["sha256"] == same["sha256"]
-    # ONNX Runtime takes one of two ways that are 9 instructions of 99,700 apart; which, differs between runs.
-    for key in ("instructions", "l1_accesses", "l1_misses", "l2_misses"):
-        assert cost[key] == pytest.approx(same[key], rel=1e-3), key
+    assert found["profiles"] == [] and found["costs"] == again["costs"]
+    (cost,) = found["costs"]
     assert cost["tag"] == "emulated" and sum(cost["by_class"].values()) == cost["instructions"]
     macs = 64 * 512 + 512 * 256 + 256 * 10
     assert macs / 4 <= cost["by_class"]["vector_fma"] <= macs / 2, "four multiply-adds an instruction, some tails apart"
     assert "ms" not in json.dumps(found["costs"]) and "memory" not in json.dumps(found["costs"])
-    assert compare(one, other)[0]["ratio"] == pytest.approx(1.0, rel=1e-3)
+    assert compare(one, other)[0]["ratio"] == 1.0
 
 
 def test_a_phone_that_is_not_here_is_estimated_and_says_so(bundle_copy: Path, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from tests.conftest import SHORT
 
+from sctool.data.recipe import load_recipe
 from sctool.data.source import load_dataset
 from sctool.domain.config import validate_config
 from sctool.errors import ConfigError, DataError
@@ -29,7 +31,9 @@ from sctool.workflows.verify import Audit, verify
 
 
 @pytest.mark.slow
-def test_all_attacks_run_on_all_columns(bundle_copy: Path, tmp_path: Path) -> None:
+def test_all_attacks_run_on_all_columns(bundle_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Mock(wraps=load_recipe)
+    monkeypatch.setattr("sctool.data.source.load_recipe", read)
     _, found = verify(bundle_copy, audit=Audit(("all",), 4), output=tmp_path / "v.json")
     columns = {column["kind"]: {each["attack"] for each in column["attacks"]} for column in found["columns"]}
     assert columns["sparse"] == columns["dense"] == set(ATTACKS)
@@ -39,6 +43,7 @@ def test_all_attacks_run_on_all_columns(bundle_copy: Path, tmp_path: Path) -> No
     for column in found["columns"]:
         exposure = column["exposure"]
         assert len(exposure["records"]) == 10 and len(exposure["by_class"]) == 10
+    assert read.call_count == 1
     again = verify(bundle_copy, audit=Audit(("rmia",), 4), output=tmp_path / "w.json")[1]
     assert [each["attack"] for each in again["columns"][0]["attacks"]] == ["rmia"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -144,3 +145,8 @@ def _apply(operator: Operator, values: dict[int, torch.Tensor]) -> torch.Tensor:
 def relative_error(found: Array, expected: NDArray[np.float64]) -> float:
     """The largest difference as a share of the largest answer."""
     return float(np.abs(found - expected).max(initial=0) / max(1.0, np.abs(expected).max(initial=0)))
+
+
+def drop_checksum(payload: bytes) -> bytes:
+    """The same as version 1, which has none: spoilt, it gets as far as its damage."""
+    return payload[:4] + struct.pack("<I", 1) + payload[16:]

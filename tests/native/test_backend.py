@@ -70,19 +70,26 @@ import sys
 from pathlib import Path
 import numpy as np
 from sctool.errors import ArtifactError
+from sctool.formats.pte import read_program
+from xxhash import xxh64_intdigest
 from sctool.runtimes.registry import open_session
 content = Path(sys.argv[1]).read_bytes()
 start = content.index(b"SCSP")
+sizes = {part.backend: part.payload_bytes for part in read_program(content, "it").methods[0].delegates}
+end = start + sizes["SctoolSparse"]
 rng = np.random.default_rng(0)
 outcomes = {"ran": 0, "refused": 0}
 for number in range(60):
     spoilt = bytearray(content)
-    for position in rng.integers(start, start + 200 if number % 2 else len(spoilt), 2):
+    for position in rng.integers(start, start + 200 if number % 2 else end, 2):
         spoilt[position] ^= 1 << int(rng.integers(8))
+    if sealed := number % 3 > 0:
+        spoilt[start + 8 : start + 16] = xxh64_intdigest(bytes(spoilt[start + 16 : end])).to_bytes(8, "little")
     path = Path(sys.argv[2]) / "model.pte"
     path.write_bytes(spoilt)
     try:
         open_session(path).run(np.zeros((3, 64), np.float32))
+        assert sealed, "damage that the checksum did not show"
         outcomes["ran"] += 1
     except ArtifactError:
         outcomes["refused"] += 1

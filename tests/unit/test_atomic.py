@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from hypothesis import given
@@ -102,6 +106,71 @@ def test_a_failed_swap_brings_the_old_folder_back(tmp_path: Path, monkeypatch: p
         pass
     assert names(out) == ["old"]
     assert names(tmp_path) == ["out"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from sctool import atomic
+with atomic.new_directory(Path(sys.argv[1]), marker="x", overwrite=True) as staging:
+    (staging / "half").touch()
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    out, command = tmp_path / "out", [sys.executable, "-c", KILLED]
+    others = [".out.partial-", ".out.partial-mine", ".other.partial-abcdefgh", ".out.partial-abcdefgh0"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    (tmp_path / ".out.partial-abcdefgh").symlink_to(tmp_path / others[0])
+    with subprocess.Popen([*command, str(out)], stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        (living,) = tmp_path.glob(".out.partial-*/half")
+        with atomic.new_directory(out, marker="x"):
+            pass
+        assert living.exists()
+        process.kill()
+    assert living.exists()
+    with atomic.new_directory(out, marker="x", overwrite=True):
+        assert not living.exists()
+    assert names(tmp_path) == sorted([*others, ".out.partial-abcdefgh", "out"])
+
+
+def test_an_output_set_aside_by_a_killed_swap_stays_until_there_is_another(tmp_path: Path) -> None:
+    aside = tmp_path / ".out.old-abcdefgh" / "old"
+    aside.mkdir(parents=True)
+    with pytest.raises(RuntimeError), atomic.new_directory(tmp_path / "out", marker="x"):
+        raise RuntimeError
+    assert aside.exists()
+    with atomic.new_directory(tmp_path / "out", marker="x"):
+        pass
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_that_a_sweep_takes_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, made = tempfile.mkdtemp, []
+
+    def make(**options: str) -> str:
+        made.append(real(**options))
+        if len(made) == 1:
+            Path(made[0]).rmdir()
+        return made[-1]
+
+    monkeypatch.setattr("sctool.atomic.tempfile.mkdtemp", make)
+    with atomic.new_directory(tmp_path / "out", marker="x") as staging:
+        assert str(staging) == made[1]
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sctool.atomic.fcntl.flock", fail)
+    (tmp_path / ".out.partial-abcdefgh").mkdir()
+    with atomic.new_directory(tmp_path / "out", marker="x"):
+        pass
+    assert names(tmp_path) == [".out.partial-abcdefgh", "out"]
 
 
 def test_a_dangling_link_counts_as_existing(tmp_path: Path) -> None:

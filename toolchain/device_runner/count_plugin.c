@@ -3,7 +3,8 @@
  *   qemu-aarch64 -plugin count.so,out=PATH PROGRAM ...     (writes one JSON line to PATH when the program ends)
  *
  * Counted is what lies between two marks, MARK_BEGIN and MARK_END, each time that they are passed: moves of a register to
- * itself, which no compiler writes (see marks.h).
+ * itself, which no compiler writes (see marks.h). Of a program with several threads it is what all of them do meanwhile,
+ * which no two runs share: "threads" says how many there were.
  *
  * The caches are those of a Cortex-A76: 64 KiB, 4 ways; 512 KiB, 8 ways; 64-byte lines, least recently used goes. They
  * see data alone, by virtual address, without prefetching: counts that repeat exactly, not a phone's own.
@@ -25,7 +26,7 @@ static const char *const names[FIGURES] = {"load",       "store",        "branch
                                            "vector_dot", "vector_other", "other",  "l1_accesses", "l1_misses",
                                            "l2_misses"};
 static uint64_t begin[FIGURES], calls[MAX_CALLS][FIGURES];
-static unsigned call_count;
+static unsigned call_count, threads;
 
 enum { LINE_BITS = 6, MAX_WAYS = 8, MAX_SETS = 1024 };
 typedef struct {
@@ -100,6 +101,11 @@ static void on_end(unsigned cpu, void *unused) {
   call_count++;
 }
 
+static void on_thread(qemu_plugin_id_t id, unsigned cpu) {
+  (void)id, (void)cpu;
+  __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
+}
+
 static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
   (void)id;
   for (size_t i = 0; i < qemu_plugin_tb_n_insns(block); i++) {
@@ -117,7 +123,7 @@ static void at_end(qemu_plugin_id_t id, void *unused) {
   (void)id, (void)unused;
   FILE *file = fopen(out_path, "w");
   if (!file) return;
-  fprintf(file, "{\"schema\":1,\"calls\":[");
+  fprintf(file, "{\"schema\":2,\"threads\":%u,\"calls\":[", threads);
   for (unsigned call = 0; call < call_count; call++) {
     fprintf(file, "%s{", call ? "," : "");
     for (int i = 0; i < FIGURES; i++)
@@ -133,6 +139,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
   for (int i = 0; i < argc; i++)
     if (!strncmp(argv[i], "out=", 4)) snprintf(out_path, sizeof out_path, "%s", argv[i] + 4);
   if (!out_path[0]) return -1;
+  qemu_plugin_register_vcpu_init_cb(id, on_thread);
   qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
   qemu_plugin_register_atexit_cb(id, at_end, NULL);
   return 0;

@@ -118,7 +118,14 @@ static Buffer read_file(const char *path) {
   return buffer;
 }
 
+/* Its telemetry, on unless this is set, is a thread beside the calls, a database in the cache folder and uploads: what is timed
+ * and counted here would follow their state, and names of models would leave the machine. */
+static void forbid_telemetry(void) {
+  if (setenv("ORT_DISABLE_TELEMETRY", "1", 1)) fail(RUNTIME, "ORT_DISABLE_TELEMETRY", strerror(errno));
+}
+
 static Runtime open_runtime(const Request *request) {
+  forbid_telemetry();
   void *library = dlopen(request->library, RTLD_NOW | RTLD_LOCAL);
   if (!library) fail(RUNTIME, request->library, dlerror());
   const OrtApiBase *(*get_base)(void) = (const OrtApiBase *(*)(void))dlsym(library, "OrtGetApiBase");

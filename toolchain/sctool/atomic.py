@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,40 +78,97 @@ def new_directory(path: Path, *, marker: str, overwrite: bool = False) -> Iterat
     """Yield an empty staging folder that becomes `path` when the block ends without an error.
 
     `marker` is a file that every directory of this kind holds: `overwrite` replaces a directory that has it, or an
-    empty one, and nothing else. Raises OutputError otherwise, and where the parent cannot be written.
+    empty one, and nothing else. Staging folders of this output whose process was killed are removed. Raises OutputError
+    where `path` may not be replaced, and where the parent cannot be written.
     """
     refuse_existing(path, overwrite=overwrite, marker=marker)
     path = path.absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
-        staging.chmod(0o755)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        yield staging
-        _swap_in(staging, path)
-    except OSError as error:
-        if error.filename is not None and str(staging) in str(error.filename):
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(path, "partial")
+            staging = stack.enter_context(_folder_beside(path, "partial"))
+            staging.chmod(0o755)
+        except OSError as error:
             raise _unwritable(path, error) from error
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            yield staging
+            _swap_in(staging, path)
+        except OSError as error:
+            if error.filename is not None and str(staging) in str(error.filename):
+                raise _unwritable(path, error) from error
+            raise
+    _remove_stale(path, "old")
 
 
 def _swap_in(staging: Path, path: Path) -> None:
     if not os.path.lexists(path):
         os.replace(staging, path)
         return
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
-    os.replace(path, aside / "old")
+    with _folder_beside(path, "old") as aside:
+        os.replace(path, aside / "old")
+        try:
+            os.replace(staging, path)
+        except OSError:
+            os.replace(aside / "old", path)
+            raise
+
+
+@contextmanager
+def _folder_beside(path: Path, kind: str) -> Iterator[Path]:
+    """A new folder `.NAME.KIND-*` beside `path`, locked as long as the block lasts, then removed.
+
+    The kernel drops the lock when the process ends, however it ends: a folder without one is nobody's any more.
+    """
+    folder, lock = _make_locked(path, kind)
     try:
-        os.replace(staging, path)
-    except OSError:
-        os.replace(aside / "old", path)
-        raise
+        yield folder
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _make_locked(path: Path, kind: str) -> tuple[Path, int | None]:
+    """The folder and the descriptor that holds its lock: None where the file system knows no locks of folders, so that
+    nobody there removes what was left. Who sweeps between the making and the locking takes an empty folder away: make
+    another."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.{kind}-"))
+        try:
+            lock = _lock(folder)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        except OSError:
+            return folder, None
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_stale(path: Path, kind: str) -> None:
+    """Remove what `_folder_beside` left beside `path` of processes that are no more. What cannot be removed, stays."""
+    made = re.compile(rf"\.{re.escape(path.name)}\.{kind}-[a-z0-9_]{{8}}")
+    with suppress(OSError):
+        for folder in path.parent.iterdir():
+            if not made.fullmatch(folder.name):
+                continue
+            with suppress(OSError):
+                lock = _lock(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """A descriptor that holds the lock of `folder`. BlockingIOError where another has it, OSError where `folder` is a link
+    or cannot be locked."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

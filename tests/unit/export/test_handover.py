@@ -16,6 +16,7 @@ from sctool.errors import ArtifactError, ExportError
 from sctool.export.coreml import _check_weights, export_core_ml
 from sctool.export.handover import FILES, write_handover
 from sctool.export.manifest import DocumentEntry, Manifest, check_files, read_manifest, write_manifest
+from sctool.workflows.bundle import open_bundle
 
 ROOT_FILES = {"manifest.json", "model.onnx", "model.pte"}
 
@@ -35,6 +36,8 @@ def test_android_gets_snippets_for_the_versions_and_shapes_of_the_bundle(made_ru
         in readme
     )
     assert re.search(r"ExecuTorch [0-9.]+: unknown", readme) and "the download grows by about 12.2 MB" in readme
+    assert kotlin.index('setenv("ORT_DISABLE_TELEMETRY", "1", true)') < kotlin.index("OrtEnvironment.getEnvironment()")
+    assert "**Telemetry.**" in readme
     for text in (gradle, kotlin):
         assert text.count("{") == text.count("}") and text.count("(") == text.count(")") and "{%" not in text
 
@@ -77,6 +80,13 @@ def test_a_changed_or_missing_hand_over_is_refused(bundle_copy: Path, name: str)
     path.unlink()
     with pytest.raises(ArtifactError, match="missing"):
         check_files(bundle_copy, manifest)
+
+
+def test_a_model_that_was_added_is_refused(bundle_copy: Path) -> None:
+    assert open_bundle(bundle_copy).unlisted == []
+    (bundle_copy / "second.onnx").touch()
+    with pytest.raises(ArtifactError, match=r"second.onnx is not in the manifest"):
+        open_bundle(bundle_copy)
 
 
 def test_a_bundle_of_an_earlier_version_lists_no_hand_over_and_still_reads(bundle_copy: Path) -> None:

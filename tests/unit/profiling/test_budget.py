@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sctool.domain.measurement import LatencyProfile, MeasuredOn
 from sctool.domain.target import Budget, Target
-from sctool.profiling.budget import check_budget, not_gated
+from sctool.profiling.budget import check_budget, not_gated, note_packages
 
 
 def target(kind: Any = "device", **budget: float) -> Target:
@@ -57,6 +57,10 @@ def test_violations_are_exactly_the_figures_over_their_limit(
 ) -> None:
     measured = profile("device", latency)
     found = check_budget([measured], sizes, target(latency_p95_ms=limit, size_mib=size_mib))
-    too_large = [name for name, size in sizes.items() if size / 2**20 > size_mib]
+    limits = target(size_mib=size_mib)
+    over = [name for name, size in sizes.items() if size / 2**20 > size_mib]
+    spared = "model.pte" in over and "model.spte" in sizes and "model.spte" not in over
+    too_large = [name for name in over if not (spared and name == "model.pte")]
+    assert [note.split(":")[0] for note in note_packages(sizes, limits)] == ["model.pte"] * spared
     assert len(found) == (measured.percentile_ms(95) > limit) + len(too_large)
     assert all(any(f"({name})" in told for told in found) for name in too_large)

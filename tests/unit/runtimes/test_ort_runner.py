@@ -89,6 +89,7 @@ udiv; fmla, fmadd, fmls; sdot, udot; fadd, fmul, fmax, dup, fmov."""
 CLASSIFIER = r"""
 #include "count_plugin.c"
 #include <stdlib.h>
+void qemu_plugin_register_vcpu_init_cb(qemu_plugin_id_t a, void (*b)(qemu_plugin_id_t, unsigned)) {}
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t a, void (*b)(qemu_plugin_id_t, struct qemu_plugin_tb *)) {}
 void qemu_plugin_register_atexit_cb(qemu_plugin_id_t a, void (*b)(qemu_plugin_id_t, void *), void *c) {}
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *a) { return 0; }

@@ -96,9 +96,12 @@ def test_passes_say_what_they_did(built: OnnxFiles) -> None:
     assert all(entry.nonzeros_removed >= 0 and entry.flops_removed >= 0 and not entry.note for entry in built.removed)
 
 
-def test_no_records_no_quantisation(built: OnnxFiles, records: np.ndarray) -> None:
+def test_no_records_no_quantisation_but_half_precision_all_the_same(built: OnnxFiles, records: np.ndarray) -> None:
     with pytest.raises(ExportError, match="no records"):
         lower_precision(built.plain.dense, "int8", records[:0])
+    assert lower_precision(built.plain.dense, "float16", records[:0]) == lower_precision(
+        built.plain.dense, "float16", records
+    )
 
 
 def test_a_dry_run_writes_nothing_and_shows_every_codec(made_run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sctool import __version__
-from sctool.cli import benching, inspecting, working
+from sctool.cli import benching, compressing, exporting, inspecting, profiling, running, verifying
 from sctool.cli.example import EXAMPLES
 
 app = typer.Typer(
@@ -36,8 +36,13 @@ def _root(
     pass
 
 
-for command in (inspecting.init, working.compress, working.export, working.verify, working.profile, working.compare,
-                working.report, working.run, inspecting.inspect, inspecting.targets, inspecting.doctor):  # fmt: skip
+COMMANDS = (
+    inspecting.init, compressing.compress, exporting.export, verifying.verify, profiling.profile, profiling.compare,
+    running.report, running.run, inspecting.inspect, inspecting.targets, inspecting.doctor,
+)  # fmt: skip
+"""In the order of the help."""
+
+for command in COMMANDS:
     app.command(command.__name__, epilog=EXAMPLES[command.__name__])(command)
 
 benching.bench.command("tradeoff", epilog=EXAMPLES["tradeoff"])(benching.tradeoff)

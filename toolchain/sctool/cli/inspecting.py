@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,17 +78,23 @@ def doctor(
     if build_runtime:
         _build_runtime()
     checks = [*examine(), *_device_checks()]
-    rows = [
-        [c.name, "ok" if c.ok else ("MISSING" if c.level == "required" else "not there"), c.found, c.next_step or ""]
-        for c in checks
-    ]
     record = [
         {"name": c.name, "ok": c.ok, "level": c.level, "found": c.found, "next_step": c.next_step} for c in checks
     ]
-    sink.result(record, lambda out: out.table("Doctor", ["check", "state", "found", "next step"], rows, text=True))
+    sink.result(record, lambda out: _draw_checks(out, record))
     missing = [c.name for c in checks if not c.ok and c.level == "required"]
     if missing:
         raise NativeRuntimeMissing(f"Missing: {', '.join(missing)}.", hint="See the next steps above.", reported=True)
+
+
+def _draw_checks(out: Output, checks: list[dict[str, Any]]) -> None:
+    """Next steps stand below the table: in a column of their own, commands would be broken where nobody can copy them."""
+    states = {"required": "MISSING"}
+    rows = [[c["name"], "ok" if c["ok"] else states.get(c["level"], "not there"), c["found"]] for c in checks]
+    out.table("Doctor", ["check", "state", "found"], rows, text=True)
+    for c in checks:
+        if c["next_step"]:
+            out.line(f"{c['name']}: {c['next_step']}")
 
 
 def _install_emulator(sink: Output) -> None:

@@ -18,6 +18,8 @@ Override = Annotated[
 ]
 ConfigPath = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="TOML file; without it, all defaults.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory written by `sctool compress`.")]
+RunOutput = Annotated[Path | None, typer.Option("--output", "-o", help="Run directory; overrides the config's.")]
+DataSource = Annotated[str | None, typer.Option("--data", help="Data source, where it differs from the manifest's.")]
 ResultFile = Annotated[
     Path | None, typer.Option("--output", "-o", help="Where the record goes; default: into the bundle. Replaced.")
 ]

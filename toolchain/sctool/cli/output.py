@@ -34,11 +34,16 @@ class Output:
     def line(self, text: str, style: str | None = None) -> None:
         self._out.print(text, style=style, markup=False)
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]], *, text: bool = False) -> None:
-        """A table whose first column is text and whose others are figures, or text as well."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    def table(
+        self, title: str, columns: list[str], rows: list[list[str]], *, text: bool = False, whole: bool = False
+    ) -> None:
+        """A table whose first column is text and whose others are figures, or text as well. `whole`: where the terminal is
+        narrow only the first column is broken."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
+                      collapse_padding=True)  # fmt: skip
         for number, column in enumerate(columns):
-            table.add_column(Text(column), justify="left" if number == 0 or text else "right", overflow="fold")
+            table.add_column(Text(column), justify="left" if number == 0 or text else "right",
+                             overflow="fold", no_wrap=whole and number > 0)  # fmt: skip
         for row in rows:
             table.add_row(*map(Text, row))
         self._out.print(table)

@@ -62,12 +62,17 @@ def to_int8(model: onnx.ModelProto, records: Records) -> onnx.ModelProto:
 PRECISIONS: dict[str, Callable[[onnx.ModelProto, Records], onnx.ModelProto]] = {
     "float16": to_float16, "int8": to_int8,
 }  # fmt: skip
+CALIBRATED = ("int8",)
+"""Those that take ranges from records; the others look at none."""
 
 
 def lower_precision(model: onnx.ModelProto, precision: str, records: Records) -> onnx.ModelProto:
-    """`model` in `precision`, ranges of activations taken from `records` [N, ...]. ExportError where that fails."""
-    if len(records) == 0:
-        raise ExportError("There are no records to quantise on.", hint="Raise data.split.quantisation.")
+    """`model` in `precision`, ranges of activations taken from `records` [N, ...], of which float16 needs none. ExportError
+    where that fails."""
+    if precision in CALIBRATED and len(records) == 0:
+        raise ExportError(
+            f"There are no records to take the ranges of {precision} from.", hint="Raise data.split.quantisation."
+        )
     try:
         with silence():
             lowered = PRECISIONS[precision](model, records)

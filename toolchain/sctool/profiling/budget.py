@@ -22,16 +22,16 @@ def gates(profile: LatencyProfile, target: Target) -> bool:
 def check_budget(profiles: Sequence[LatencyProfile], sizes: Mapping[str, int], target: Target) -> list[str]:
     """The violations, one sentence each; empty where all is within the target's budget. `sizes`: file -> bytes.
 
-    Size is always checked, of each file by itself: an application ships the one that its runtime loads. Latency and memory
-    are checked where `gates` holds: figures of a host or an emulator say nothing about a phone's milliseconds, see
-    `not_gated`.
+    Size is always checked, of each file by itself: an application ships the one that its runtime loads, and of a .pte and
+    its sparse package either, see `note_packages`. Latency and memory are checked where `gates` holds: figures of a host
+    or an emulator say nothing about a phone's milliseconds, see `not_gated`.
     """
     budget = target.budget
     found: list[str] = []
+    spared = _spared(sizes, target)
     for name, size_bytes in sizes.items():
-        size_mib = size_bytes / 2**20
-        if budget.size_mib is not None and size_mib > budget.size_mib:
-            found.append(f"Size {size_mib:.3f} MiB is over the {budget.size_mib:g} MiB of {target.name} ({name}).")
+        if _is_over(size_bytes, target) and name not in spared:
+            found.append(f"Size {_say_over(size_bytes, target)} ({name}).")
     for profile in profiles:
         if not gates(profile, target):
             continue
@@ -44,6 +44,33 @@ def check_budget(profiles: Sequence[LatencyProfile], sizes: Mapping[str, int], t
         if budget.peak_memory_mib is not None and not peak <= budget.peak_memory_mib:
             found.append(f"Peak memory {peak:.1f} MiB is over the {budget.peak_memory_mib:g} MiB {where}.")
     return found
+
+
+def note_packages(sizes: Mapping[str, int], target: Target) -> list[str]:
+    """A note for each .pte that is over the target's size while its sparse package, the same model for the same runtime,
+    is not: that one ships."""
+    return [
+        f"{name}: {_say_over(sizes[name], target)}; {package} is not, and takes its place."
+        for name, package in _spared(sizes, target).items()
+    ]
+
+
+def _spared(sizes: Mapping[str, int], target: Target) -> dict[str, str]:
+    """.pte -> the .spte that fits where it does not."""
+    pairs = {name: f"{name.removesuffix('.pte')}.spte" for name in sizes if name.endswith(".pte")}
+    return {
+        name: package
+        for name, package in pairs.items()
+        if package in sizes and _is_over(sizes[name], target) and not _is_over(sizes[package], target)
+    }
+
+
+def _is_over(size_bytes: int, target: Target) -> bool:
+    return target.budget.size_mib is not None and size_bytes / 2**20 > target.budget.size_mib
+
+
+def _say_over(size_bytes: int, target: Target) -> str:
+    return f"{size_bytes / 2**20:.3f} MiB is over the {target.budget.size_mib:g} MiB of {target.name}"
 
 
 def check_estimates(estimates: Sequence[dict[str, Any]], target: Target) -> list[str]:

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sctool.errors import ArtifactError
+from sctool.formats.suffixes import FOREIGN, RUN_HERE
 
 SUFFIXES = (".apk", ".aab", ".aar", ".ipa", ".zip")
-MODELS = (".onnx", ".pte", ".spte")
-FOREIGN = (".tflite", ".ort", ".ptl", ".mlmodel", ".mlmodelc", ".gguf")
-"""Models of runtimes that are not attacked here: named, so that nobody takes them for verified."""
 MAX_ENTRIES = 200_000
 MAX_MODEL_BYTES = 4 * 2**30
 MAX_RATIO = 1200
@@ -39,7 +37,8 @@ class FoundModel:
 
 
 def extract_models(archive: Path, folder: Path) -> tuple[list[FoundModel], list[str]]:
-    """Put every model of `archive` into `folder`, under names of our own, and name the models that no runtime here runs.
+    """Put every model of `archive` into `folder`, under names of our own, and name the models that no runtime here runs:
+    nobody shall take them for verified.
 
     Raises ArtifactError for a damaged or hostile archive, and for one without a model.
     """
@@ -50,7 +49,7 @@ def extract_models(archive: Path, folder: Path) -> tuple[list[FoundModel], list[
                 raise ArtifactError(f"{archive} has {len(entries)} members (limit {MAX_ENTRIES}).", hint=_HINT)
             for entry in entries:
                 _check_member(archive, entry)
-            models = [entry for entry in entries if _suffix(entry) in MODELS and not entry.is_dir()]
+            models = [entry for entry in entries if _suffix(entry) in RUN_HERE and not entry.is_dir()]
             foreign = sorted({entry.filename for entry in entries if _suffix(entry) in FOREIGN})
             found = [
                 _stream_out(archive, content, entry, folder / f"{number:03d}{_suffix(entry)}")
@@ -80,9 +79,9 @@ def _check_member(archive: Path, entry: zipfile.ZipInfo) -> None:
         wrong = "leaves the archive's folder"
     elif stat.S_ISLNK(entry.external_attr >> 16):
         wrong = "is a link"
-    elif _suffix(entry) in MODELS and entry.flag_bits & 1:
+    elif _suffix(entry) in RUN_HERE and entry.flag_bits & 1:
         wrong = "is encrypted"
-    elif _suffix(entry) in MODELS and entry.file_size > MAX_MODEL_BYTES:
+    elif _suffix(entry) in RUN_HERE and entry.file_size > MAX_MODEL_BYTES:
         wrong = f"unpacks to {entry.file_size} bytes (limit {MAX_MODEL_BYTES})"
     elif entry.file_size > MAX_RATIO * max(entry.compress_size, 1) + _CHUNK:
         wrong = f"unpacks to {entry.file_size} bytes from {entry.compress_size}"

@@ -72,7 +72,8 @@ def steady_clocks(session: DeviceSession, *, wanted: bool) -> Iterator[None]:
 def count_cost(session: EmulatedSession, artifact: DeviceArtifact, records: NDArray[np.float32]) -> dict[str, Any]:
     """What one call on the first record takes in the Arm code: instructions by class, misses of the model caches.
 
-    A cost relative to other counts of this kind, the same on every machine and in every run; no time follows from it.
+    A cost relative to other counts of this kind, the same in every run; on another machine cache misses may differ by a few
+    in ten thousand. No time follows from it.
     """
     work = artifact.work(records[:1], iterations=COUNTED_CALLS)
     version = artifact.measure(work, timeout_s=TIMEOUT_S)["runtime_version"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sctool.data.dataset import Dataset
@@ -13,20 +13,23 @@ from sctool.domain.membership import MembershipSplit
 from sctool.errors import ArtifactError, DataError
 from sctool.export.manifest import Manifest, check_files, read_manifest
 from sctool.export.signature import check_signature
+from sctool.export.unlisted import find_unlisted
 from sctool.workflows.run_directory import SUMMARY, Run, read_run
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files match its manifest's hashes."""
+    """A bundle whose files match its manifest's hashes. `unlisted`: what lies beside them and is no part of it."""
 
     path: Path
     manifest: Manifest
+    unlisted: list[str] = field(default_factory=list)
 
 
 def open_bundle(path: Path, signed_by: Path | None = None) -> Bundle:
-    """Read `path` and check every file's hash. ArtifactError on anything missing, damaged or altered, and, with a public
-    key, on a signature that is missing or not that key's: checked before anything else is read."""
+    """Read `path` and check every file's hash. ArtifactError on anything missing, damaged, altered or added (see
+    `find_unlisted`), and, with a public key, on a signature that is missing or not that key's: checked before anything
+    else is read."""
     if not path.is_dir():
         found = f"{path} is a file, not a bundle directory." if path.exists() else f"No bundle directory {path}."
         raise ArtifactError(found, hint="`sctool export RUN` makes one.")
@@ -34,7 +37,7 @@ def open_bundle(path: Path, signed_by: Path | None = None) -> Bundle:
         check_signature(path, signed_by)
     manifest = read_manifest(path)
     check_files(path, manifest)
-    return Bundle(path, manifest)
+    return Bundle(path, manifest, find_unlisted(path, manifest))
 
 
 def load_records(bundle: Bundle, source: str | None, run: Run | None) -> tuple[Dataset, MembershipSplit]:

@@ -81,9 +81,10 @@ class Experiment:
         )  # fmt: skip
 
 
-def prepare_experiment(config: Config) -> Experiment:
-    """Load and split the data. Raises ConfigError and DataError as these do."""
-    data = load_dataset(config.data.source, config.data.root)
+def prepare_experiment(config: Config, data: Dataset | None = None) -> Experiment:
+    """Load the data, unless `data` are what the config names, and split them. Raises ConfigError and DataError as these
+    do."""
+    data = data or load_dataset(config.data.source, config.data.root)
     shares = resolve_split(config.data)
     split = make_split(data.y, shares, data.in_train)
     device = choose_device(config.compress.device)

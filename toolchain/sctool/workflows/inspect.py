@@ -10,6 +10,7 @@ from sctool.export.inspect_executorch import inspect_ptd, inspect_pte, inspect_s
 from sctool.export.inspection import Inspection
 from sctool.export.manifest import Manifest, check_files, read_manifest
 from sctool.export.signature import FILE as SIGNATURE
+from sctool.export.unlisted import find_unlisted, tell_unlisted
 from sctool.formats.ptd import is_ptd
 from sctool.formats.pte import is_pte
 from sctool.formats.spte import is_spte
@@ -60,7 +61,8 @@ def _inspect_bundle(path: Path) -> Inspection:
     notes = [f"target {manifest.target}, run {manifest.run_sha256[:16]}, density {manifest.density:.4f}"]
     try:
         check_files(path, manifest)
-        notes.append("every file matches its hash in the manifest")
+        notes.append("every listed file matches its hash in the manifest")
+        notes += tell_unlisted(find_unlisted(path, manifest))
     except ArtifactError as error:
         notes.append(f"DAMAGED OR ALTERED: {error.message}")
     notes.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import zipfile
@@ -16,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from sctool.atomic import write_file
+from sctool.data.dataset import Dataset
+from sctool.data.source import load_dataset
 from sctool.errors import ArtifactError, DataError, TrainingError
 from sctool.runtimes.eager import EagerSession
 from sctool.safety.statistics import margin
@@ -36,17 +37,17 @@ FOLDER = "shadows"
 Way = Literal["masks", "search"]
 """masks: at the attacked model's own masks, which whoever holds it can read; search: a SafeCompress run of its own."""
 FEWEST = 4
-
-
 TOGETHER = 4
 """Shadow models that are trained as one program where they can be: more of them no longer fit the caches."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """Shadow models `numbers` of `count`, of the run at `run`; the answers of each go to its file in `folder`."""
+    """Shadow models `numbers` of `count`, of the run at `run`; the answers of each go to its file in `folder`. Processes
+    share `data`: joblib maps large arrays into their memory."""
 
     run: Path
+    data: Dataset
     numbers: tuple[int, ...]
     count: int
     queries: int
@@ -59,11 +60,12 @@ class _Task:
 
 
 def train_shadows(
-    run: Run, count: int, *, queries: int = 1, way: Way = "masks", kinds: Sequence[str] = ("sparse",), jobs: int = 1,
-    progress: Progress = ignore_progress,
+    run: Run, count: int, *, data: Dataset | None = None, queries: int = 1, way: Way = "masks",
+    kinds: Sequence[str] = ("sparse",), jobs: int = 1, progress: Progress = ignore_progress,
 ) -> dict[str, ShadowAnswers]:  # fmt: skip
     """Train `count` shadow models of `run`, or read what is left of an earlier call, and give their answers by kind:
     "sparse", "dense" (as many dense models beside them), and either as its file of lower precision answers: "sparse:int8".
+    `data`: the run's records, where they were read already.
 
     `jobs` at a time, a process and a thread each. Each one's answers are kept in the run directory under a hash of all
     that they follow from: a call that was killed goes on where it stopped. Raises DataError for fewer than FEWEST, and
@@ -76,11 +78,11 @@ def train_shadows(
         )
     split = read_split(run)
     pool = plan_pool(split, run.config.compress.seed)
-    _, experiment = _open(run.path.absolute())
-    folder = run.path / FOLDER / identify(run, experiment.data, pool, count, queries, way)[:16]
+    data = data or load_dataset(run.config.data.source, run.config.data.root)
+    folder = run.path / FOLDER / identify(run, data, pool, count, queries, way)[:16]
     together = min(TOGETHER, count // 2) if way == "masks" and _suit_stacking(run) else 1
     numbers = [tuple(range(first, min(first + together, count))) for first in range(0, count, together)]
-    tasks = [_Task(run.path.absolute(), some, count, queries, way, tuple(kinds), folder) for some in numbers]
+    tasks = [_Task(run.path.absolute(), data, some, count, queries, way, tuple(kinds), folder) for some in numbers]
     missing = [task for task in tasks if not _is_done(task)]
     done = count - sum(len(task.numbers) for task in missing)
     progress(done, count, "training shadow models")
@@ -127,7 +129,8 @@ def _train_apart(task: _Task, parent: int) -> int:
 def _train(task: _Task) -> int:
     """Train the task's shadow models and write the answers of each: margins [P + Z, Q] by kind. Returns how many."""
     torch.set_num_threads(1)
-    run, experiment = _open(task.run)
+    run = read_run(task.run)
+    experiment = prepare_experiment(run.config, task.data)
     pool = plan_pool(experiment.split, run.config.compress.seed)
     is_in = deal_in(pool, task.count, run.config.compress.seed)
     members = []
@@ -166,12 +169,6 @@ def _answer(
         with answer_sparsely(trained) as answering:
             logits = ask(EagerSession(answering), x, queries)
     return np.stack([margin(logits[:, q], y) for q in range(queries)], axis=1)
-
-
-@functools.lru_cache(maxsize=1)
-def _open(path: Path) -> tuple[Run, Experiment]:
-    run = read_run(path)
-    return run, prepare_experiment(run.config)
 
 
 def _make_experiment(experiment: Experiment, split: Any, number: int) -> Experiment:

@@ -20,9 +20,11 @@ from sctool.domain.config import Config, load_config
 from sctool.domain.membership import MembershipSplit
 from sctool.errors import ArtifactError, ConfigError
 from sctool.export.manifest import ModelKind
+from sctool.export.unlisted import tell_unlisted
+from sctool.formats.suffixes import RUN_HERE
 from sctool.plugins import load_callable
 from sctool.runtimes.answering import CallableSession
-from sctool.runtimes.archive import MODELS, SUFFIXES, extract_models
+from sctool.runtimes.archive import SUFFIXES, extract_models
 from sctool.runtimes.eager import EagerSession
 from sctool.runtimes.registry import open_session
 from sctool.workflows.bundle import Bundle, find_run, load_records, open_bundle
@@ -101,7 +103,7 @@ def open_subject(
             hint="`sctool export RUN` makes a bundle; .onnx, .pte, .spte, .apk go too.",
         )
     record = place.with_name(f"{place.name}.verification.json")
-    if place.suffix.lower() in MODELS:
+    if place.suffix.lower() in RUN_HERE:
         columns = [_open_file(place.name, place, optimisation)]
         digest = hashlib.sha256(place.read_bytes()).hexdigest()
         yield _join(columns, {place.name: digest}, {place.name: place}, record, run, config, data_source)
@@ -116,7 +118,7 @@ def open_subject(
     else:
         raise ArtifactError(
             f"{path} is nothing that can be verified.",
-            hint=f"Name a bundle, {', '.join((*MODELS, *SUFFIXES))} or module:callable.",
+            hint=f"Name a bundle, {', '.join((*RUN_HERE, *SUFFIXES))} or module:callable.",
         )
 
 
@@ -143,7 +145,8 @@ def _open_bundle(
     artifacts = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
     config = origin.config if origin else Config()
     files, record = _list_files(path), path / VERIFICATION
-    return Subject(columns, data, split, config, origin, artifacts, files, record, bundle=bundle)
+    notes = tell_unlisted(bundle.unlisted)
+    return Subject(columns, data, split, config, origin, artifacts, files, record, notes, bundle)
 
 
 def _list_files(bundle: Path) -> dict[str, Path]:

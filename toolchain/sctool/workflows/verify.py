@@ -117,8 +117,8 @@ def _verify(
     shadows = {}
     if audit.shadows and subject.origin:
         shadows = train_shadows(
-            subject.origin, audit.shadows, queries=_count_queries(names), way=audit.way, kinds=_list_kinds(columns),
-            jobs=audit.jobs, progress=progress,
+            subject.origin, audit.shadows, data=data, queries=_count_queries(names), way=audit.way,
+            kinds=_list_kinds(columns), jobs=audit.jobs, progress=progress,
         )  # fmt: skip
     canaries = read_canaries(subject.origin) if subject.origin else None
     carried = scan_files(subject.files, data, split)

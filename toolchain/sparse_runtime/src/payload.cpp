@@ -1,4 +1,5 @@
 #include "payload.h"
+#include "xxh64.h"
 
 #include <cstring>
 
@@ -7,7 +8,7 @@
 namespace sctool {
 namespace {
 
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kUnchecked = 1, kChecked = 2;  // versions: without and with a checksum
 constexpr std::uint64_t kMostElements = std::uint64_t{1} << 26;  // of one value
 constexpr std::uint64_t kMostWeights = std::uint64_t{1} << 31;
 constexpr std::uint64_t kMostInAll = std::uint64_t{1} << 28;  // floats of all values together
@@ -41,6 +42,9 @@ class Reader {
   }
 
   std::size_t left() const { return left_; }
+
+  // Of all bytes that are left.
+  std::uint64_t checksum() const { return xxh64(at_, left_); }
 
  private:
   const std::uint8_t* at_;
@@ -260,7 +264,13 @@ class ProgramReader {
     const std::uint8_t* magic = reader_.take(4);
     if (std::memcmp(magic, "SCSP", 4) != 0) refuse("it does not begin with SCSP");
     const std::uint32_t version = reader_.number<std::uint32_t>();
-    if (version != kVersion) refuse("version " + std::to_string(version) + "; this reader takes 1");
+    if (version != kUnchecked && version != kChecked) {
+      refuse("version " + std::to_string(version) + "; this reader takes 1 and 2");
+    }
+    if (version == kChecked) {
+      const std::uint64_t sum = reader_.number<std::uint64_t>();
+      require(sum == reader_.checksum(), "its checksum does not fit, it is damaged");
+    }
     program_.max_batch = reader_.number<std::uint32_t>();
     require(program_.max_batch >= 1 && program_.max_batch <= 1u << 20, "a batch outside 1 ... 2^20");
     const std::uint16_t values = reader_.number<std::uint16_t>();

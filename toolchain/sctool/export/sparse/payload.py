@@ -6,11 +6,12 @@ import struct
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh64_intdigest
 
 from sctool.export.sparse.graph import Graph, Kind, Operator, Storage, ValueKind, Window
 from sctool.export.sparse.rice import choose_k, encode_positions
 
-MAGIC, VERSION = b"SCSP", 1
+MAGIC, VERSION = b"SCSP", 2
 MOST_OF_ROW = (2**24 - 1) // 255
 """What the magnitudes of a row's int8 weights may add up to where the runtime computes with them."""
 _NO_VALUE = 0xFFFF
@@ -20,7 +21,7 @@ _TOKENS = 4
 
 def write_payload(graph: Graph) -> bytes:
     """The payload of `graph`; struct.error or ValueError where a number does not fit the format."""
-    parts = [MAGIC, struct.pack("<IIH", VERSION, graph.max_batch, len(graph.shapes))]
+    parts = [struct.pack("<IH", graph.max_batch, len(graph.shapes))]
     parts += [
         struct.pack(f"<B{len(shape)}I", _TOKENS if number in graph.tokens else len(shape), *shape)
         for number, shape in enumerate(graph.shapes)
@@ -29,7 +30,8 @@ def write_payload(graph: Graph) -> bytes:
     parts.append(struct.pack("<H", len(graph.operators)))
     parts += [_operator(operator) for operator in graph.operators]
     parts.append(_ids(graph.outputs))
-    return b"".join(parts)
+    body = b"".join(parts)
+    return MAGIC + struct.pack("<IQ", VERSION, xxh64_intdigest(body)) + body
 
 
 def _ids(ids: list[int] | tuple[int, ...]) -> bytes:

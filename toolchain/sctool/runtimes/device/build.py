@@ -1,4 +1,4 @@
-"""Compiles the runners and the counting plug-in from toolchain/device_runner, once for each source and compiler."""
+"""Compiles runners, counting plug-in and its clock from toolchain/device_runner, once for each source and compiler."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def build_host_runner() -> Path:
 def build_counter() -> Path:
     """QEMU's plug-in that counts instructions; a shared library of this machine."""
     return _compile(_host_compiler(), ["count_plugin.c"], ["-shared", "-fPIC", "-fvisibility=hidden"], "count.so")
+
+
+def build_still_clock(kit: EmulatorKit) -> Path:
+    """A shared library for aarch64 Linux that keeps the time from the program that it is preloaded into."""
+    return _compile(kit.compiler, ["still_clock.c"], ["-shared", "-fPIC"], "still_clock.so", kit.environment)
 
 
 def _host_compiler() -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sctool.domain.device import Completed, DeviceFacts
 from sctool.domain.measurement import MeasuredOn
 from sctool.errors import DeviceError, NativeRuntimeMissing
-from sctool.runtimes.device.build import build_counter
+from sctool.runtimes.device.build import build_counter, build_still_clock
 from sctool.runtimes.device.kit import CPU, EmulatorKit, find_kit
 from sctool.runtimes.device.local import LocalSession, run_process
 
@@ -32,11 +32,14 @@ class EmulatedSession(LocalSession):
     def count(self, command: Sequence[str], *, timeout_s: float) -> list[dict[str, int]]:
         """Run `command`; what each marked call of the model took: instructions by class, cache accesses and misses.
 
-        NativeRuntimeMissing where this QEMU takes no plug-ins, DeviceError where the command fails.
+        The program sees a clock that stands almost still: what it does must not follow the host's load.
+        NativeRuntimeMissing where this QEMU takes no plug-ins, DeviceError where the command fails or has several threads.
         """
+        clock = Path(self.push(build_still_clock(self.kit), "still_clock.so"))
         result = Path(self.folder) / "counts.json"
         result.unlink(missing_ok=True)
-        done = self._emulate(["-plugin", f"{build_counter()},out={result}"], command, timeout_s)
+        options = ["-plugin", f"{build_counter()},out={result}", "-E", f"LD_PRELOAD=./{clock.name}"]
+        done = self._emulate(options, command, timeout_s)
         if not result.is_file():
             reason = (done.stderr.strip().splitlines() or [f"exit {done.exit_code}"])[-1]
             if "plugin" in reason:
@@ -45,7 +48,13 @@ class EmulatedSession(LocalSession):
                     hint="Counts need Debian's dynamic qemu-user 7.2 or 8.2.",
                 )
             raise DeviceError(f"The counted run failed: {reason}.", hint="Check the artifact with `sctool verify`.")
-        calls: list[dict[str, int]] = json.loads(result.read_text(encoding="ascii"))["calls"]
+        found = json.loads(result.read_text(encoding="ascii"))
+        if found["threads"] != 1:
+            raise DeviceError(
+                f"The counted program started {found['threads'] - 1} more threads; one count cannot tell them apart.",
+                hint="`sctool doctor --install-emulator` installs the ONNX Runtime that counts were tried with.",
+            )
+        calls: list[dict[str, int]] = found["calls"]
         return calls
 
     def facts(self) -> DeviceFacts:
