@@ -427,6 +427,7 @@ class ProgramReader {
     op.weights = read_matrix(reader_, room_);
     require(op.weights.rows == out.channels && op.weights.columns == in.channels, "weights of a wrong shape");
     require(op.weights.columns <= kMostChannels, "a linear layer of over 65534 inputs");
+    require(!op.weights.sparse || op.weights.rows <= kMostChannels, "a sparse linear layer of over 65534 outputs");
     read_bias(op, out.channels);
   }
 

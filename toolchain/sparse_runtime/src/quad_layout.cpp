@@ -36,16 +36,16 @@ QuadLayout::QuadLayout(const Matrix& matrix, const std::vector<float>& bias, con
   std::vector<Entry> entries(placed.size());
   for (const Placed& found : placed) entries[next_of_row[found.row]++] = found.entry;
 
-  std::vector<std::uint16_t> order(matrix.rows);
-  std::iota(order.begin(), order.end(), std::uint16_t{0});
-  const auto length = [&](std::uint16_t row) { return row_begins[row + std::size_t{1}] - row_begins[row]; };
+  std::vector<std::uint32_t> order(matrix.rows);
+  std::iota(order.begin(), order.end(), 0u);
+  const auto length = [&](std::uint32_t row) { return row_begins[row + std::size_t{1}] - row_begins[row]; };
   std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return length(a) > length(b); });
   first_steps_.push_back(0);
   for (std::size_t first = 0; first < order.size(); first += kQuadRows) {
     used_.push_back(static_cast<std::uint32_t>(std::min<std::size_t>(kQuadRows, order.size() - first)));
     std::vector<const Entry*> next, end;
     for (std::size_t i = first; i < first + kQuadRows; ++i) {
-      const std::uint16_t row = i < order.size() ? order[i] : order[first];
+      const std::uint32_t row = i < order.size() ? order[i] : order[first];
       const bool there = i < order.size();
       next.push_back(entries.data() + row_begins[row]);
       end.push_back(there ? entries.data() + row_begins[row + std::size_t{1}] : next.back());
@@ -112,7 +112,7 @@ QuadGroup QuadLayout::group(std::size_t number) const {
 
 std::size_t QuadLayout::bytes() const {
   return picks_.size() + weights_.size() + (begins_.size() + first_steps_.size() + paired_.size() + used_.size()) * 4 +
-         (totals_.size() + scales_.size() + bias_.size()) * 4 + rows_.size() * 2;
+         (totals_.size() + scales_.size() + bias_.size()) * 4 + rows_.size() * 4;
 }
 
 }  // namespace sctool

@@ -33,7 +33,7 @@ class QuadLayout {
   std::vector<std::int8_t> weights_;
   std::vector<std::uint32_t> begins_, first_steps_, paired_, used_;  // first_steps_ has one more than groups
   std::vector<float> totals_, scales_, bias_;               // these and the rest: [groups][kQuadRows]
-  std::vector<std::uint16_t> rows_;
+  std::vector<std::uint32_t> rows_;
 };
 
 }  // namespace sctool

@@ -43,7 +43,7 @@ struct QuadGroup {
   const float* totals;          // [kQuadRows]: the sum of each row's weights
   const float* scales;          // [kQuadRows]
   const float* bias;            // [kQuadRows]
-  const std::uint16_t* rows;    // [kQuadRows]: which output; the first `used` are there
+  const std::uint32_t* rows;    // [kQuadRows]: which output; the first `used` are there
   std::uint32_t used;
 };
 

@@ -236,7 +236,7 @@ void quad_runs(const QuadTile& tile) {
   }
   for (std::uint32_t r = 0; r < group.used; ++r) {
     const std::size_t row = group.rows[r] * tile.output_stride;
-    SCTOOL_UNROLL for (int run = 0; run < (whole ? 1 : Runs); ++run) {
+    for (int run = 0; run < (whole ? 1 : Runs); ++run) {
       const auto kept = static_cast<__mmask16>(whole ? 0xFFFFu : at.kept & ((1u << kLength) - 1) << run * kLength);
       const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(row + at.outputs[run]) - run * kLength;
       Vector y = _mm512_castsi512_ps(sum[r]);
