@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 import torch
 
+from sctool.domain.config import ExportConfig
+from sctool.domain.target import load_target
 from sctool.errors import NativeRuntimeMissing
 from sctool.export.executorch import export_pte, export_sparse_pte
 from sctool.export.manifest import read_manifest
 from sctool.export.passes.batch_norm import fold_batch_norm
 from sctool.models.mobilenet import MobileNetV2
 from sctool.models.resnet import ResNet18
+from sctool.models.tabular import Mlp
 from sctool.native.costs import list_tables, load_costs
 from sctool.native.library import BACKEND, PayloadSession
 from sctool.runtimes.registry import open_session
+from sctool.workflows import executorch_files
 from sctool.workflows.export import export
 
 
@@ -128,7 +132,7 @@ def thin_out(model: torch.nn.Module, density: float) -> torch.nn.Module:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("values", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("values", ["float32", "float16", "int8", "quantised"])
 def test_a_residual_network_is_one_payload_and_answers_as_pytorch(
     library: ctypes.CDLL,
     values: str,
@@ -139,7 +143,7 @@ def test_a_residual_network_is_one_payload_and_answers_as_pytorch(
     assert len(program.payloads) == 1 and {choice.backend for choice in program.choices} <= {"sparse", "dense"}
     found = PayloadSession(program.payloads[0], library=library).run([example.numpy()])[0]
     expected = model(example).detach().numpy()
-    limit = {"float32": 1e-5, "float16": 2e-3, "int8": 5e-2}[values]
+    limit = {"float32": 1e-5, "float16": 2e-3, "int8": 5e-2, "quantised": 1e-1}[values]
     assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
     if values == "float32":
         assert len(program.content) < 0.25 * len(export_pte(model, example, max_batch=4).program)
@@ -158,6 +162,24 @@ def test_its_programs_take_the_threads_that_a_session_asks_for(sparse_bundle: Pa
     assert len(list(tasks.iterdir())) == before + 1, "a worker for the program's one sparse part"
     np.testing.assert_allclose(second.run(x), expected, atol=1e-6)
     np.testing.assert_allclose(open_session(path).run(x), expected, atol=1e-5)
+
+
+def test_int8_computes_sparse_where_the_target_has_dot_products(
+    library: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = thin_out(Mlp((64,), 10, hidden=(512, 256)), 0.1)
+    x = torch.randn(70, 64, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(executorch_files, "target_isa", lambda target: "avx512")
+    files, backends = executorch_files.write_executorch(
+        tmp_path, ExportConfig(precisions=["int8"]), model, x[:2], "", x.numpy(), package=False,
+        sparse_for=load_target("host"),
+    )  # fmt: skip
+    entry, content = files["model.int8.pte"], (tmp_path / "model.int8.pte").read_bytes()
+    assert entry.precision == "int8" and BACKEND.encode() in content
+    assert (entry.runtime, entry.computes) == ("executorch+sparse", "sparse")
+    assert {item.file for item in backends} == {"model.int8.pte"}
+    expected, found = model(x).detach().numpy(), open_session(tmp_path / "model.int8.pte").run(x.numpy())
+    assert 1e-4 < np.abs(found - expected).max() / np.abs(expected).max() < 0.05
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from sctool.runtimes.device.cross import build_sparse_runner
 from sctool.runtimes.device.kit import CPU, find_kit
 from tests.native.conftest import SOURCES, Builder, need, run_payload
 from tests.native.oracle import answer, convolution, draw, mlp, relative_error
+from tests.native.quantised_oracle import answer_quantised, quantise
 
 pytestmark = pytest.mark.slow
 THREADS = """
@@ -110,6 +111,16 @@ def hold_against_oracle(command: list[str], folder: Path) -> None:
             written = run_payload(command, write_payload(graph), x.tobytes(), batch, folder)
             found = np.frombuffer(written, np.float32).reshape(batch, -1)
             assert relative_error(found, answer(graph, [x])[0]) <= 1e-5
+    for name in ("sparse", "halved", "pointwise", "mlp"):
+        graph = quantise(cases()[name])
+        graph.operators = graph.operators[:1]
+        graph.outputs = [graph.operators[0].output]
+        for batch in (1, 5):
+            x = draw(np.random.default_rng(1), (batch, *graph.shapes[0]))
+            written = run_payload(command, write_payload(graph), x.tobytes(), batch, folder)
+            np.testing.assert_array_equal(
+                np.frombuffer(written, np.float32).reshape(batch, -1), answer_quantised(graph, [x])
+            )
 
 
 def test_address_and_undefined_behaviour_sanitizers(builder: Builder, library: ctypes.CDLL, tmp_path: Path) -> None:

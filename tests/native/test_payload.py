@@ -78,6 +78,12 @@ def test_inputs_that_do_not_fit_are_refused(library: ctypes.CDLL) -> None:
         session.run([np.zeros((513, 4), np.float32)])
 
 
+def test_more_outputs_than_the_layouts_number_are_refused(library: ctypes.CDLL) -> None:
+    graph = mlp(np.random.default_rng(0), [2, 65535], 0.5, Storage.SPARSE)
+    with pytest.raises(ArtifactError, match="over 65534 outputs"):
+        PayloadSession(write_payload(graph), library=library)
+
+
 @pytest.mark.parametrize("cut", [0, 3, 7, 11, 40, 100, -1])
 def test_truncated_payloads_are_refused(library: ctypes.CDLL, cut: int) -> None:
     payload = write_payload(mlp(np.random.default_rng(0), [30, 20, 3], 0.5, Storage.SPARSE))

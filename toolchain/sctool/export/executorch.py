@@ -158,7 +158,8 @@ def export_sparse_pte(
 ) -> SparseProgram:
     """As export_pte, with the layers where `costs` says that it pays on the backend "SctoolSparse".
 
-    `values`: how their weights are stored, float32, float16 or int8. Raises ExportError.
+    `values`: how their weights are stored, float32, float16 or int8; "quantised": int8, and the larger layers that run
+    sparse compute so. Raises ExportError.
     """
     with silence():
         from sctool.export.sparse.partition import SparsePartitioner

@@ -8,6 +8,7 @@
 namespace sctool {
 
 constexpr std::size_t kLine = 16;     // floats of a cache line: every channel begins on one
+constexpr std::size_t kMostColumns = 64;  // records that are transposed and run together
 constexpr std::size_t kMargin = 256;  // floats around the arena that kernels may read past a value
 
 inline std::size_t round_up(std::size_t value, std::size_t to) { return (value + to - 1) / to * to; }

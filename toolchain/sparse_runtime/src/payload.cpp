@@ -1,6 +1,7 @@
 #include "payload.h"
 #include "xxh64.h"
 
+#include <cstdlib>
 #include <cstring>
 
 namespace sctool {
@@ -52,11 +53,29 @@ class Reader {
 StoredValues read_values(Reader& reader, std::uint32_t rows, std::uint64_t count) {
   StoredValues values;
   const std::uint8_t kind = reader.number<std::uint8_t>();
-  if (kind > static_cast<std::uint8_t>(ValueKind::kInt8)) refuse("values of kind " + std::to_string(kind));
+  if (kind > static_cast<std::uint8_t>(ValueKind::kQuantised)) refuse("values of kind " + std::to_string(kind));
   values.kind = static_cast<ValueKind>(kind);
-  if (values.kind == ValueKind::kInt8) values.scales = reader.take(std::uint64_t{rows} * 4);
+  const bool scaled = values.kind == ValueKind::kInt8 || values.kind == ValueKind::kQuantised;
+  if (scaled) values.scales = reader.take(std::uint64_t{rows} * 4);
   values.bytes = reader.take(count * (values.kind == ValueKind::kFloat32 ? 4 : values.kind == ValueKind::kFloat16 ? 2 : 1));
   return values;
+}
+
+// A row's sum of magnitudes: with inputs of up to 255 its products' sums stay whole numbers that float32 holds.
+constexpr std::int64_t kMostOfRow = ((1 << 24) - 1) / 255;
+
+// The scales of a quantised matrix, whose weights stay within what its sums may reach.
+void take_scales(Matrix& matrix) {
+  matrix.row_scales.resize(matrix.rows);
+  std::memcpy(matrix.row_scales.data(), matrix.entries.values.scales, std::size_t{matrix.rows} * 4);
+  EntryReader entries = matrix.read();
+  SparseRows row;
+  for (std::uint32_t r = 0; r < matrix.rows; ++r) {
+    entries.next(1, row);
+    std::int64_t sum = 0;
+    for (std::uint32_t i = 0; i < row.length(0); ++i) sum += std::abs(static_cast<int>(row.values[i]));
+    require(sum <= kMostOfRow, "a row of int8 weights whose magnitudes add up to over 65793");
+  }
 }
 
 // How a matrix is stored, and how it runs.
@@ -74,7 +93,9 @@ Matrix read_matrix(Reader& reader, std::uint64_t& room) {
   const std::uint64_t size = std::uint64_t{matrix.rows} * matrix.columns;
   require(size <= kMostWeights, "a matrix of more than 2^31 elements");
   if (kind == MatrixKind::kDense) {
-    matrix.values = decode_dense(read_values(reader, matrix.rows, size), matrix.rows, matrix.columns);
+    const StoredValues values = read_values(reader, matrix.rows, size);
+    require(values.kind != ValueKind::kQuantised, "int8 arithmetic with a matrix that runs dense");
+    matrix.values = decode_dense(values, matrix.rows, matrix.columns);
     return matrix;
   }
   StoredEntries& entries = matrix.entries;
@@ -87,11 +108,13 @@ Matrix read_matrix(Reader& reader, std::uint64_t& room) {
   require(entries.count <= entries.gap_bytes * 8, "more positions than bits");
   entries.values = read_values(reader, matrix.rows, entries.count);
   if (kind == MatrixKind::kSparseRunDense) {
+    require(entries.values.kind != ValueKind::kQuantised, "int8 arithmetic with a matrix that runs dense");
     require(size <= room, "matrices of more than 2^28 elements to expand");
     room -= size;
     matrix.values = decode_expanded(entries, matrix.rows, matrix.columns);
     matrix.sparse = false;
   }
+  if (matrix.sparse && entries.values.kind == ValueKind::kQuantised) take_scales(matrix);
   return matrix;
 }
 
@@ -301,7 +324,8 @@ class ProgramReader {
     require(!in.spatial && !out.spatial, "a linear layer over an image");
     op.weights = read_matrix(reader_, room_);
     require(op.weights.rows == out.channels && op.weights.columns == in.channels, "weights of a wrong shape");
-    require(in.channels <= kMostChannels && out.channels <= kMostChannels, "a linear layer of over 65534 inputs or outputs");
+    require(in.channels <= kMostChannels, "a linear layer of over 65534 inputs");
+    require(!op.weights.sparse || out.channels <= kMostChannels, "a sparse linear layer of over 65534 outputs");
     read_bias(op, out.channels);
   }
 

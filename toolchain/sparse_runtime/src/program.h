@@ -39,6 +39,9 @@ struct Matrix {
   std::uint32_t rows = 0, columns = 0;
   std::vector<float> values;
   StoredEntries entries;
+  std::vector<float> row_scales;  // of a quantised one, which is sparse: its values are int8, to be multiplied by these
+
+  bool quantised() const { return !row_scales.empty(); }
 
   // Weights that are multiplied for each output.
   std::size_t stored() const { return sparse ? entries.count : values.size(); }

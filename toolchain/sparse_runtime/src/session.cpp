@@ -11,7 +11,7 @@
 namespace sctool {
 namespace {
 
-constexpr std::size_t kColumns = 64;      // records that are transposed and run together
+constexpr std::size_t kColumns = kMostColumns;
 constexpr std::size_t kPage = 1024;       // floats
 constexpr std::uint64_t kShare = 400'000;  // multiply-adds that a thread takes of one record of a convolution, at least
 
@@ -27,6 +27,7 @@ std::uint32_t worth(const Program& program, const Op& op, std::uint32_t threads)
 }
 
 StepPtr make_step(const Program& program, Op& op, const Kernels& kernels, std::uint32_t threads) {
+  if (op.weights.quantised()) return make_quantised(program, op, kernels, worth(program, op, threads));
   switch (op.kind) {
     case OpKind::kConvolution: return make_convolution(program, op, kernels, worth(program, op, threads));
     case OpKind::kLinear: return make_linear(program, op, kernels);

@@ -50,6 +50,9 @@ using StepPtr = std::unique_ptr<Step>;
 StepPtr make_convolution(const Program& program, Op& op, const Kernels& kernels, std::uint32_t threads);
 StepPtr make_depthwise(const Program& program, Op& op, const Kernels& kernels);
 StepPtr make_linear(const Program& program, Op& op, const Kernels& kernels);
+// An operator whose weights are quantised.
+StepPtr make_quantised(const Program& program, Op& op, const Kernels& kernels, std::uint32_t threads);
+StepPtr make_quantised_by_float(const Program& program, Op& op, const Kernels& kernels);
 StepPtr make_sequence(const Program& program, Op& op, const Kernels& kernels);
 StepPtr make_plain(const Program& program, Op& op, const Kernels& kernels);
 

@@ -35,6 +35,9 @@ void decode(const StoredValues& values, std::uint64_t first, std::uint64_t count
       }
       break;
     }
+    case ValueKind::kQuantised:
+      for (std::uint64_t i = first; i < first + count; ++i) *to++ = static_cast<float>(static_cast<std::int8_t>(values.bytes[i]));
+      break;
   }
 }
 

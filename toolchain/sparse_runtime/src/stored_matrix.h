@@ -9,9 +9,10 @@
 
 namespace sctool {
 
-enum class ValueKind : std::uint8_t { kFloat32 = 0, kFloat16 = 1, kInt8 = 2 };
+enum class ValueKind : std::uint8_t { kFloat32 = 0, kFloat16 = 1, kInt8 = 2, kQuantised = 3 };
 
-// float32, float16, or int8 with a float32 scale for each row.
+// float32, float16, or int8 with a float32 scale for each row; quantised ones are the same, for arithmetic in int8: they are
+// decoded without their scale.
 struct StoredValues {
   ValueKind kind = ValueKind::kFloat32;
   const std::uint8_t* bytes = nullptr;

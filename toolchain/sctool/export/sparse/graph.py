@@ -40,11 +40,13 @@ class Unary(IntEnum):
 
 
 class ValueKind(IntEnum):
-    """How a matrix's values are stored; all compute in float32."""
+    """How a matrix's values are stored. All but QUANTISED compute in float32: that is int8 times inputs that are quantised
+    to uint8 as the program runs, with a scale for each record and layer."""
 
     FLOAT32 = 0
     FLOAT16 = 1
     INT8 = 2
+    QUANTISED = 3
 
 
 class Storage(IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import fx
 
 from sctool.export.sparse.forms import find_forms
 from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
+from sctool.export.sparse.int8 import computes_int8
 from sctool.export.sparse.nodes import (
     activation_of,
     convolution_window,
@@ -33,6 +35,16 @@ def _storage(matrix: np.ndarray[Any, np.dtype[np.float32]], *, run_sparse: bool)
     if run_sparse:
         return Storage.SPARSE
     return Storage.SPARSE_RUN_DENSE if np.count_nonzero(matrix) < DENSE_FROM * matrix.size else Storage.DENSE
+
+
+def _arithmetic(values: ValueKind, matrix: np.ndarray[Any, np.dtype[np.float32]], last: fx.Node) -> ValueKind:
+    """QUANTISED where the layer that makes `last` is one for it; else int8 is stored alone."""
+    elements = math.prod(record_shape(last) or (1,))
+    if values is ValueKind.QUANTISED and not computes_int8(
+        int(np.count_nonzero(matrix)), len(matrix), elements // len(matrix)
+    ):
+        return ValueKind.INT8
+    return values
 
 
 def lower(nodes: fx.Graph, constant: Constant, max_batch: int, sparse: Callable[[fx.Node], bool],
@@ -146,7 +158,7 @@ class _Lowering:
                 window=window if kind is Kind.CONVOLUTION else None,
                 groups=int(node.args[8]) if slides else 1,  # type: ignore[arg-type]
                 residual=residual, weights=matrix.reshape(len(matrix), -1), bias=shift,
-                storage=_storage(matrix, run_sparse=self._sparse(node)), values=self._values,
+                storage=_storage(matrix, run_sparse=self._sparse(node)), values=_arithmetic(self._values, matrix, last),
             )
         )  # fmt: skip
 

@@ -52,7 +52,7 @@ def export_sparse_onnx(
     module = _capture(model, example, max_batch)
     parameters = dict(module.named_parameters()) | dict(module.named_buffers())
     nonzeros = {name: int(parameter.count_nonzero()) for name, parameter in parameters.items()}
-    plan = plan_layers(module.graph, _weight_name, nonzeros, costs)
+    plan = plan_layers(module.graph, _weight_name, nonzeros, costs, quantised=values == "quantised")
     payloads = _take_out(module, plan, parameters, max_batch, ValueKind[values.upper()])
     proto = export_onnx(module, example, max_batch=max_batch)
     for node in proto.graph.node:

@@ -40,8 +40,9 @@ class SparsePartitioner(Partitioner):  # type: ignore[misc]
 
     def partition(self, exported_program: ExportedProgram) -> PartitionResult:
         plan = plan_layers(
-            exported_program.graph, lambda node: parameter_name(exported_program, node), self._nonzeros, self._costs
-        )
+            exported_program.graph, lambda node: parameter_name(exported_program, node), self._nonzeros, self._costs,
+            quantised=self._values == "quantised",
+        )  # fmt: skip
         self.choices = plan.choices
         settings = {"max_batch": self._max_batch, "sparse": plan.sparse, "values": self._values}
         spec = DelegationSpec(SctoolSparse.__name__, [CompileSpec(SPEC, json.dumps(settings).encode())])

@@ -12,6 +12,8 @@ from sctool.export.sparse.graph import Graph, Kind, Operator, Storage, ValueKind
 from sctool.export.sparse.rice import choose_k, encode_positions
 
 MAGIC, VERSION = b"SCSP", 2
+MOST_OF_ROW = (2**24 - 1) // 255
+"""What the magnitudes of a row's int8 weights may add up to where the runtime computes with them."""
 _NO_VALUE = 0xFFFF
 _TOKENS = 4
 """The form of [T, F]; those of other shapes are their ranks."""
@@ -76,7 +78,16 @@ def _matrix(matrix: NDArray[np.float32], storage: Storage, kind: ValueKind) -> b
         k = choose_k(len(positions), flat.size)
         stream = encode_positions(positions, k)
         head += struct.pack("<IBI", len(positions), k, len(stream)) + stream
-    return head + struct.pack("<B", kind) + _values(flat[positions], positions // columns, rows, kind)
+    values, rows_of = flat[positions], positions // columns
+    if kind is ValueKind.QUANTISED and not (storage is Storage.SPARSE and sums_stay_exact(values, rows_of, rows)):
+        kind = ValueKind.INT8
+    return head + struct.pack("<B", kind) + _values(values, rows_of, rows, kind)
+
+
+def sums_stay_exact(values: NDArray[np.float32], rows_of: NDArray[np.int64], rows: int) -> bool:
+    """Whether float32 holds every sum of a row's int8 weights times inputs of up to 255, as the runtime demands."""
+    steps = np.abs(_quantise(values, rows_of, rows)[1].astype(np.int64))
+    return bool(np.bincount(rows_of, steps, rows).max(initial=0) <= MOST_OF_ROW)
 
 
 def _values(values: NDArray[np.float32], rows_of: NDArray[np.int64], rows: int, kind: ValueKind) -> bytes:
@@ -84,12 +95,19 @@ def _values(values: NDArray[np.float32], rows_of: NDArray[np.int64], rows: int, 
         return values.tobytes()
     if kind is ValueKind.FLOAT16:
         return bytes(values.astype("<f2").tobytes())
+    scales, steps = _quantise(values, rows_of, rows)
+    return bytes(scales.tobytes() + steps.tobytes())
+
+
+def _quantise(
+    values: NDArray[np.float32], rows_of: NDArray[np.int64], rows: int
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """(a scale for each row, int8 for each value)."""
     largest = np.zeros(rows, np.float32)
     np.maximum.at(largest, rows_of, np.abs(values))
     scales = (largest / 127).astype("<f4")
     divisor = np.where(scales > 0, scales, 1).astype(np.float32)
-    steps = np.clip(np.rint(values / divisor[rows_of]), -127, 127).astype(np.int8)
-    return bytes(scales.tobytes() + steps.tobytes())
+    return scales, np.clip(np.rint(values / divisor[rows_of]), -127, 127).astype(np.int8)
 
 
 def _bias(bias: NDArray[np.float32] | None) -> bytes:

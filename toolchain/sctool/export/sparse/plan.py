@@ -12,6 +12,7 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from sctool.export.sparse.choice import Backend, Layer, LayerChoice, explain
 from sctool.export.sparse.forms import find_forms
+from sctool.export.sparse.int8 import SHARE, computes_int8
 from sctool.export.sparse.nodes import arguments, batch_of, name_of, record_shape
 from sctool.export.sparse.support import is_item, is_plain, kind_of, may_be_sparse, output_pixels, runs_here
 from sctool.native.costs import CostTable, LayerWork
@@ -42,8 +43,11 @@ class Among(OperatorSupportBase):
         return node in self._nodes
 
 
-def plan_layers(graph: fx.Graph, weight_name: WeightName, nonzeros: Mapping[str, int], costs: CostTable) -> Plan:
-    """`nonzeros`: parameter name -> how many it has; a parameter that is not there has no zeros."""
+def plan_layers(
+    graph: fx.Graph, weight_name: WeightName, nonzeros: Mapping[str, int], costs: CostTable, *, quantised: bool = False
+) -> Plan:
+    """`nonzeros`: parameter name -> how many it has; a parameter that is not there has no zeros. `quantised`: sparse layers
+    that are large enough compute in int8."""
     inputs = [node for node in graph.find_nodes(op="placeholder") if weight_name(node) is None]
     forms, batch = find_forms(graph), batch_of(inputs[0]) if inputs else ""
     plain = {node for node in graph.nodes if is_plain(node, forms) and batch_of(node) == batch}
@@ -53,7 +57,7 @@ def plan_layers(graph: fx.Graph, weight_name: WeightName, nonzeros: Mapping[str,
         if name is None:
             return None
         able = runs_here(node, forms) and batch_of(node) == batch
-        return _weigh(node, name, nonzeros, costs, able=able)
+        return _weigh(node, name, nonzeros, costs, able=able, quantised=quantised)
 
     layers = [layer for node in graph.nodes if (layer := weigh(node)) is not None]
     taken = choose_layers(graph, layers, plain, costs)
@@ -67,7 +71,9 @@ def _name_weight(node: fx.Node, weight_name: WeightName) -> str | None:
     return weight_name(weight) if isinstance(weight, fx.Node) else None
 
 
-def _weigh(node: fx.Node, name: str, nonzeros: Mapping[str, int], costs: CostTable, *, able: bool) -> Layer:
+def _weigh(
+    node: fx.Node, name: str, nonzeros: Mapping[str, int], costs: CostTable, *, able: bool, quantised: bool
+) -> Layer:
     kind, weight = kind_of(node), node.args[1]
     assert kind is not None and isinstance(weight, fx.Node)
     shape = tuple(int(side) for side in weight.meta["val"].shape)
@@ -77,8 +83,9 @@ def _weigh(node: fx.Node, name: str, nonzeros: Mapping[str, int], costs: CostTab
         kernel_width=shape[-1] if len(shape) > 2 else 1, inputs=math.prod(record_shape(arguments(node)[0]) or (0,)),
         outputs=math.prod(record_shape(node) or (0,)),
     )  # fmt: skip
+    share = SHARE if quantised and computes_int8(work.nnz, shape[0], work.pixels) else 1.0
     ways: dict[Backend, float] = {
-        "sparse": costs.layer_ns(work, "sparse") if able and may_be_sparse(node) else math.inf,
+        "sparse": share * costs.layer_ns(work, "sparse") if able and may_be_sparse(node) else math.inf,
         "dense": costs.layer_ns(work, "dense") if able else math.inf,
         "xnnpack": costs.layer_ns(work, "xnnpack"),
     }

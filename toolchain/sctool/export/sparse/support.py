@@ -25,6 +25,9 @@ from sctool.export.sparse.nodes import (
 )
 from sctool.native.costs import LayerKind
 
+MOST_OUTPUTS = 65534
+"""Of a layer whose zeros are left out."""
+
 
 def kind_of(node: fx.Node) -> LayerKind | None:
     """Which rows of a cost table a weighted layer goes by; None for what is none."""
@@ -48,7 +51,10 @@ def output_pixels(node: fx.Node) -> int:
 
 
 def may_be_sparse(node: fx.Node) -> bool:
-    """Whether a weighted layer's zeros can be left out: not in groups."""
+    """Whether a weighted layer's zeros can be left out: not in groups, nor with more outputs than 16 bits number."""
+    weight = node.args[1]
+    if isinstance(weight, fx.Node) and weight.meta["val"].shape[0] > MOST_OUTPUTS:
+        return False
     return name_of(node) == "aten.linear.default" or int(node.args[8]) == 1  # type: ignore[arg-type]
 
 
