@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from sctool.export.codecs.choose import ELEMENT_NS, SESSION_NS, Option, choose_codecs
+from sctool.export.codecs.choose import (
+    ELEMENT_BYTES,
+    ELEMENT_NS,
+    NEAR,
+    PROCESS_BYTES,
+    SESSION_NS,
+    Budgets,
+    Option,
+    choose_codecs,
+)
 from sctool.export.codecs.registry import POSITIONS, VALUES
 from sctool.export.onnx import serialise_onnx
 from sctool.export.sizes import tabulate_sizes
@@ -117,44 +126,76 @@ OPTIONS = {
 def test_auto_gives_up_the_fewest_bytes_for_the_budget() -> None:
     elements = 1_000_000
     dense = SESSION_NS + ELEMENT_NS * elements
-    unbounded = choose_codecs(OPTIONS, "auto", elements=elements, load_budget=1 + 18.1e6 / dense)
-    assert {t: c.name for t, c in unbounded.items()} == {"a": "rice", "b": "rice"}
-    bounded = choose_codecs(OPTIONS, "auto", elements=elements, load_budget=1 + 11.1e6 / dense)
-    assert {t: c.name for t, c in bounded.items()} == {"a": "gap8", "b": "rice"}
-    assert "over the load budget" in bounded["a"].why and bounded["b"].why == "the smallest"
-    assert choose_codecs(OPTIONS, "auto", elements=elements, load_budget=1.0)["a"].name == "dense"
+
+    def choose(load: float) -> dict[str, str]:
+        chosen = choose_codecs(OPTIONS, "auto", elements=elements, budgets=Budgets(load, 9))
+        assert all(choice.why == "the smallest" or "over the load budget" in choice.why for choice in chosen.values())
+        return {tensor: choice.name for tensor, choice in chosen.items()}
+
+    assert choose(1 + 18.1e6 / dense) == {"a": "rice", "b": "rice"}
+    assert choose(1 + 11.1e6 / dense) == {"a": "gap8", "b": "rice"}
+    assert choose(1.0) == {"a": "dense", "b": "dense"}
+
+
+def test_auto_gives_up_bytes_for_memory() -> None:
+    """One tensor that no stage has room for, and five that fit in turns but not at once."""
+    elements = 1_000_000
+    dense = PROCESS_BYTES + ELEMENT_BYTES * elements
+    hungry = [Option("dense", 900, 0), Option("rice", 100, 2, "split", 30e6), Option("rows", 120, 1, "split", 10e6)]
+    options = {f"t{i}": [Option("dense", 900, 0.0), Option("rice", 100, 2, "split", 8e6)] for i in range(5)}
+    for staged in (True, False):
+        budgets = Budgets(9, 1 + 20e6 / dense, staged)
+        chosen = choose_codecs({"big": hungry, **options}, "auto", elements=elements, budgets=budgets)
+        assert chosen["big"].name in (["rows+split"] if staged else ["rows+split", "dense"])
+        assert "over the memory budget of" in chosen["big"].why
+        kept = [chosen[name].name for name in options]
+        assert kept == ["rice+split"] * 5 if staged else kept.count("rice+split") <= 2
 
 
 def test_the_other_rules() -> None:
     def taken(rule: str) -> dict[str, str]:
-        found = choose_codecs(OPTIONS, rule, elements=10, load_budget=1.0)  # type: ignore[arg-type]
+        found = choose_codecs(OPTIONS, rule, elements=10, budgets=Budgets(1, 1))  # type: ignore[arg-type]
         return {tensor: choice.name for tensor, choice in found.items()}
 
     assert taken("small") == {"a": "rice", "b": "rice"}
-    assert taken("fast") == {"a": "rice", "b": "gap8"}
+    assert taken("fast") == {"a": "gap8", "b": "gap8"}  # 35 bytes of the 50 that it may add
     assert taken("ort") == {"a": "coo", "b": "dense"}
     assert taken("gap8") == {"a": "gap8", "b": "gap8"}
 
 
+drawn_options = st.dictionaries(
+    st.sampled_from("abcdef"),
+    st.lists(st.tuples(st.sampled_from(["rice", "gap8", "pfor"]), st.integers(1, 2000), st.floats(0, 1e7),
+                       st.just("float32"), st.floats(0, 1e8)), max_size=4),
+    min_size=1,
+).map(lambda drawn: {t: [Option("dense", 1000, 0.0), *{o[0]: Option(*o) for o in found}.values()]
+                     for t, found in drawn.items()})  # fmt: skip
+
+
 @settings(deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from("abcdef"),
-        st.lists(st.tuples(st.sampled_from(["rice", "gap8", "pfor"]), st.integers(1, 2000), st.floats(0, 1e7)), max_size=4),
-        min_size=1,
-    ),
-    st.floats(1, 3),
-)  # fmt: skip
-def test_auto_keeps_the_budget_or_has_nothing_left_to_exchange(
-    drawn: dict[str, list[tuple[str, int, float]]], budget: float
+@given(drawn_options, st.floats(1, 3), st.floats(1, 3), st.booleans())
+def test_auto_keeps_the_budgets_or_has_nothing_left_to_exchange(
+    options: dict[str, list[Option]], load: float, memory: float, staged: bool
 ) -> None:
-    options = {
-        t: [Option("dense", 1000, 0.0), *{o[0]: Option(*o) for o in found}.values()] for t, found in drawn.items()
-    }
-    chosen = choose_codecs(options, "auto", elements=1000, load_budget=budget)
+    chosen = choose_codecs(options, "auto", elements=1000, budgets=Budgets(load, memory, staged))
     used = [next(o for o in options[t] if o.name == c.name) for t, c in chosen.items()]
-    assert sum(o.load_ns for o in used) <= (budget - 1) * (SESSION_NS + ELEMENT_NS * 1000) + 1e-6
+    assert sum(o.load_ns for o in used) <= (load - 1) * (SESSION_NS + ELEMENT_NS * 1000) + 1e-6
+    left = [o.left_bytes for o in used]
+    assert max(left) <= (memory - 1) * (PROCESS_BYTES + ELEMENT_BYTES * 1000)
+    assert staged or sum(left) <= (memory - 1) * (PROCESS_BYTES + ELEMENT_BYTES * 1000)
     assert all(o.stored_bytes <= 1000 for o in used)
+
+
+@settings(deadline=None)
+@given(drawn_options)
+def test_fast_is_no_slower_and_no_more_than_a_tenth_larger_than_small(options: dict[str, list[Option]]) -> None:
+    def total(rule: str) -> tuple[int, float]:
+        chosen = choose_codecs(options, rule, elements=1000, budgets=Budgets(1, 1))  # type: ignore[arg-type]
+        used = [next(o for o in options[t] if o.name == c.name) for t, c in chosen.items()]
+        return sum(o.stored_bytes for o in used), sum(o.load_ns for o in used)
+
+    (small, slow), (size, time) = total("small"), total("fast")
+    assert small <= size <= NEAR * small and time <= slow
 
 
 def test_what_stays_dense_and_why() -> None:

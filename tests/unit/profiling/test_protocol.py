@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sctool.domain.device import Core, DeviceFacts
-from sctool.errors import ArtifactError, ConfigError
+from sctool.errors import ArtifactError, ConfigError, DeviceError
 from sctool.profiling.compare import compare_profiles
 from sctool.profiling.protocol import Journal, Plan, measure, parse_core_list
 from sctool.profiling.state import Ceilings, DeviceState, find_excess, parse_state
@@ -127,6 +127,18 @@ def test_the_journal_keeps_whole_repeats_of_the_same_regime(tmp_path: Path) -> N
     assert bench.calls == 10, "other iterations are another regime"
     measure(bench, Plan(repeats=3), Journal(path, resume=False))  # type: ignore[arg-type]
     assert bench.calls == 14 and path.read_text().count("\n") == 4
+
+
+def test_an_error_says_what_is_kept_for_another_try(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "profile.jsonl", resume=False)
+    with pytest.raises(DeviceError, match=r"^Broken.$"), journal.mentioned_in_errors():
+        raise DeviceError("Broken.")
+    journal.add("a", {})
+    kept = r"^Broken. Mend it. .*profile.jsonl keeps 1 measurements: --resume goes on"
+    with pytest.raises(DeviceError, match=kept), journal.mentioned_in_errors():
+        raise DeviceError("Broken.", hint="Mend it.")
+    with pytest.raises(DeviceError, match=r"^Lost. Plug it in, then --resume.$"), journal.mentioned_in_errors():
+        raise DeviceError("Lost.", hint="Plug it in, then --resume.")
 
 
 def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:

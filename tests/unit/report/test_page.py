@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sctool.report.figures import LONG_LABEL, draw_roc
 from sctool.report.page import render_report
 from sctool.workflows.report import report
 from sctool.workflows.verify import verify
@@ -105,6 +106,14 @@ def test_no_file_that_computes_sparse_is_called_as_slow_as_dense(records: dict[s
     files = {**records["bundle"]["files"], name: {**entry, "computes": "sparse"}}
     page = render_report(**{**records, "bundle": {**records["bundle"], "files": files}})
     assert f"but for {name}, whose sparse layers run in sctool&#39;s own runtime" in page.replace("'", "&#39;")
+
+
+def test_a_long_name_of_a_device_is_broken_in_the_legend(records: dict[str, Any]) -> None:
+    name = f"model.onnx (on {' '.join(['a long name of a device'] * 5)})"
+    columns = [*records["verification"]["columns"], {**records["verification"]["columns"][-1], "name": name}]
+    svg, _ = draw_roc({**records["verification"], "columns": columns})
+    texts = re.findall(r"<t(?:ext|span)[^>]*>([^<]+)<", svg)
+    assert max(map(len, texts)) <= LONG_LABEL and "model.onnx (on a long name" in svg
 
 
 def test_same_records_same_page(records: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,9 @@ def test_stock_programs_join_the_audit_and_the_profile(make: Make, bundle_copy: 
         x = subject.data.x[:3]
         for there, here in on.twins.items():
             np.testing.assert_allclose(columns[there].run(x), columns[here].run(x), atol=1e-4)
+        alone = replace(opened, artifacts={"model.onnx": opened.artifacts["model.onnx"]})
+        with add_device(alone, "host", runner) as (subject, _):
+            assert any("was not used" in note for note in subject.notes)
     command = ["profile", str(bundle_copy), "--device", "host", "--executorch-runner", str(runner), "--iterations", "3"]
     profiled = CliRunner().invoke(app, [*command, "--repeats", "1"])
     assert profiled.exit_code == 0, profiled.output

@@ -39,7 +39,8 @@ class Output:
     ) -> None:
         """A table whose first column is text and whose others are figures, or text as well. `whole`: where the terminal is
         narrow only the first column is broken."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
+                      collapse_padding=True)  # fmt: skip
         for number, column in enumerate(columns):
             table.add_column(Text(column), justify="left" if number == 0 or text else "right",
                              overflow="fold", no_wrap=whole and number > 0)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from textwrap import wrap
 from typing import Any
 
 from sctool.cli.output import Output
@@ -124,6 +125,8 @@ MOST_FAILURES = 6
 SHADOW_WAYS = {"masks": "at the model's own masks", "search": "a SafeCompress run each"}
 MANY_MODELS = 5
 """From here on each model is a row, with its strongest attack alone."""
+MANY_COLUMNS, NARROW = 4, 10
+"""With more columns than that names and figures are stacked, names at so many characters."""
 MANY_ATTACKS = 8
 """From here on the table gives each attack's AUC alone; the record has the rest."""
 WORST: list[tuple[str, Callable[[dict[str, Any]], dict[str, float] | None]]] = [
@@ -140,6 +143,12 @@ def _stack_name(name: str, *, many: bool) -> str:
     return file if many and "." in file and not runtime.startswith("on ") else f"{file}\n({runtime}"
 
 
+def _head_column(name: str, *, narrow: bool) -> str:
+    """`_stack_name`, hardly wider than figures are where it has to be: five models fit into 80 characters."""
+    file, on, device = name.removesuffix(")").partition(" (on ")
+    return "\n".join([file, *wrap(f"on {device}", NARROW)]) if narrow and on else _stack_name(name, many=narrow)
+
+
 def _value(interval: dict[str, float] | None) -> float:
     return interval["value"] if interval else 0.0
 
@@ -149,6 +158,8 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
     if len(columns) > MANY_MODELS:
         _draw_models(output, verification)
         return _draw_verdict(output, verification, file)
+    narrow = len(columns) > MANY_COLUMNS
+    accuracy, tpr = ("accuracy", "TPR at\n  1 % FPR") if narrow else ("attack accuracy", "TPR at 1 % FPR")
     rows = [["test accuracy", *(say_percent(column["test_accuracy"]) for column in columns)]]
     names = list(dict.fromkeys(attack["attack"] for column in columns for attack in column["attacks"]))
     found = [{attack["attack"]: attack for attack in column["attacks"]} for column in columns]
@@ -158,11 +169,9 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
         if len(names) > MANY_ATTACKS:
             rows.append([title, *(_stack_interval(a["auc"]) if a else "-" for a in same)])
             continue
-        rows.append(
-            [f"{title}\n  attack accuracy", *(_stack_interval(a["balanced_accuracy"]) if a else "-" for a in same)]
-        )
+        rows.append([f"{title}\n  {accuracy}", *(_stack_interval(a["balanced_accuracy"]) if a else "-" for a in same)])
         rows.append(["  AUC", *(_stack_interval(a["auc"]) if a else "-" for a in same)])
-        rows.append(["  TPR at 1 % FPR", *(_stack_interval(a["tpr_at_fpr"]["0.01"]) if a else "-" for a in same)])
+        rows.append([f"  {tpr}", *(_stack_interval(a["tpr_at_fpr"]["0.01"]) if a else "-" for a in same)])
     if len(names) > MANY_ATTACKS:
         for title, read in WORST:
             worst = [max((read(a) for a in attacks.values() if read(a)), key=_value, default=None) for attacks in found]
@@ -172,7 +181,7 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
         f"Attacks on {blind['members']} members and {blind['non_members']} non-members that no search has seen",
         [
             "AUC, with 95 % intervals" if len(names) > MANY_ATTACKS else "with 95 % intervals",
-            *(_stack_name(column["name"], many=len(columns) > 4) for column in columns)], rows,
+            *(_head_column(column["name"], narrow=narrow) for column in columns)], rows,
     )  # fmt: skip
     _draw_verdict(output, verification, file)
 

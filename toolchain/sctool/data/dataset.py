@@ -28,7 +28,10 @@ class Dataset:
     @property
     def sha256(self) -> str:
         """Of the records and their labels."""
-        return hashlib.sha256(self.x.tobytes() + self.y.tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for array in (self.x, self.y):
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
 
     @property
     def classes(self) -> int:

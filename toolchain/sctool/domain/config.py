@@ -221,7 +221,7 @@ class ExportConfig(Section):
     target: str = "android"
     codec: Literal["auto", "small", "fast", "ort", "dense", "rice", "pfor", "rows", "gap8", "bitmask", "coo"] = Field(
         "auto",
-        description="auto: the smallest within load_budget; small; fast: to load; ort: for .ort files; or one codec.",
+        description="auto: the smallest within the budgets; small; fast: to load; ort: for .ort files; or one codec.",
     )
     values: Literal["float32", "split", "float16", "int8", "codebook256", "codebook16"] = Field(
         "float32", description="Of model.onnx; split: exact too, smaller, slower to load; the others round."
@@ -229,6 +229,10 @@ class ExportConfig(Section):
     load_budget: Annotated[float, Field(ge=1)] = Field(
         2.0, description="With codec = auto: estimated CPU time of loading, in multiples of the dense model's."
     )
+    memory_budget: Annotated[float, Field(ge=1)] | None = Field(
+        None, examples=[1.5],
+        description="With codec = auto: estimated peak memory of loading, in multiples of the dense model's; default: 1.5.",
+    )  # fmt: skip
     passes: list[Literal["fold_constants", "remove_dead_channels", "share_duplicates"]] = Field(
         ["fold_constants", "remove_dead_channels", "share_duplicates"],
         description="What is done to the ONNX graph before it is stored; answers stay the same.",

@@ -13,7 +13,7 @@ import onnx
 MAX_NODES = 200_000
 MAX_STEPS = 5_000_000
 _NOT_CONSTANT = {
-    "If", "Loop", "Scan", "SequenceMap", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
+    "If", "Loop", "SequenceMap", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
     "Bernoulli", "Multinomial", "Dropout",
 }  # fmt: skip
 
@@ -43,14 +43,10 @@ def find_constants(graph: onnx.GraphProto) -> list[ConstantTensor]:
     initialisers = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     initialisers -= given
     made: dict[str, int] = {}
+    reads = [_read_names(node) for node in graph.node]
     constant = [False] * len(graph.node)
-    for number, node in enumerate(graph.node):
-        reads = [name for name in node.input if name]
-        constant[number] = (
-            node.op_type not in _NOT_CONSTANT
-            and not any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-            and all(name in initialisers or name in made for name in reads)
-        )
+    for number, (node, names) in enumerate(zip(graph.node, reads, strict=True)):
+        constant[number] = names is not None and all(name in initialisers or name in made for name in names)
         if constant[number]:
             made.update(dict.fromkeys(filter(None, node.output), number))
     found: dict[str, ConstantTensor] = {}
@@ -61,15 +57,34 @@ def find_constants(graph: onnx.GraphProto) -> list[ConstantTensor]:
         for place, name in enumerate(node.input):
             if name in found or not (name in made or name in initialisers):
                 continue
-            stored, nodes = _trace(graph, name, made)
-            steps += 1 + sum(len(graph.node[each].input) for each in nodes)
+            stored, nodes = _trace(name, made, reads)
+            steps += 1 + sum(len(reads[each] or ()) for each in nodes)
             if steps > MAX_STEPS:
                 raise ValueError(f"its constants take more than {MAX_STEPS} steps to follow")
             found[name] = ConstantTensor(name, node.op_type, place, stored, nodes)
     return list(found.values())
 
 
-def _trace(graph: onnx.GraphProto, name: str, made: dict[str, int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _read_names(node: onnx.NodeProto) -> list[str] | None:
+    """What a node reads: its inputs, and what a Scan's body takes from around it. None where it follows from more."""
+    names = [name for name in node.input if name]
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    if node.op_type in _NOT_CONSTANT or any(attribute.graphs for attribute in node.attribute):
+        return None
+    if bodies and node.op_type != "Scan":
+        return None
+    for body in bodies:
+        known = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+        for inner in body.node:
+            taken = None if inner.op_type == "Scan" else _read_names(inner)
+            if taken is None:
+                return None
+            names += [name for name in taken if name not in known]
+            known.update(inner.output)
+    return names
+
+
+def _trace(name: str, made: dict[str, int], reads: list[list[str] | None]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """(initialisers, nodes) that `name` follows from."""
     stored: dict[str, None] = {}
     nodes: set[int] = set()
@@ -81,7 +96,7 @@ def _trace(graph: onnx.GraphProto, name: str, made: dict[str, int]) -> tuple[tup
             stored[value] = None
         elif number not in nodes:
             nodes.add(number)
-            waiting += [each for each in reversed(graph.node[number].input) if each]
+            waiting += reversed(reads[number] or [])
     return tuple(stored), tuple(sorted(nodes))
 
 

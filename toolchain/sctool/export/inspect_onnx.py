@@ -62,8 +62,9 @@ def inspect_onnx(path: Path) -> Inspection:
     sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
     decoded = count_constants(path, [tensor.name for tensor in found if tensor.nodes])
     layers, rules = [], []
-    for tensor in found:
-        layer, rule = _describe(path, model, tensor, stored, sparse, decoded)
+    sizes = _share_bytes(model, found, stored, sparse, decoded)
+    for tensor, held in zip(found, sizes, strict=True):
+        layer, rule = _describe(path, model, tensor, stored, sparse, decoded, held)
         if layer.size >= MIN_SIZE or layer.nnz is None:
             layers.append(layer)
             rules.append(rule)
@@ -124,13 +125,10 @@ def _note(model: onnx.ModelProto) -> list[str]:
 
 def _describe(
     path: Path, model: onnx.ModelProto, tensor: ConstantTensor, stored: dict[str, TensorProto],
-    sparse: dict[str, onnx.SparseTensorProto], decoded: dict[str, dict[str, object]],
+    sparse: dict[str, onnx.SparseTensorProto], decoded: dict[str, dict[str, object]], size: int,
 ) -> tuple[LayerFinding, StorageRule]:  # fmt: skip
     part = _PLACES.get((tensor.reader, tensor.place), "constant")
     role = f"{tensor.reader} {part}"
-    size = sum(_stored_bytes(stored[name]) for name in tensor.stored if name in stored)
-    size += sum(sparse[name].ByteSize() for name in tensor.stored if name in sparse)
-    size += sum(_attribute_bytes(model.graph.node[number]) for number in tensor.nodes)
     own = stored.get(tensor.name)
     if own is not None and not tensor.nodes:
         nnz, note = _count_initialiser(path, own)
@@ -158,6 +156,31 @@ def _describe(
     return LayerFinding(tensor.name, role, str(answer["dtype"]), shape, nnz, size, codec, rule.name), rule
 
 
+def _share_bytes(
+    model: onnx.ModelProto, found: list[ConstantTensor], stored: dict[str, TensorProto],
+    sparse: dict[str, onnx.SparseTensorProto], decoded: dict[str, dict[str, object]],
+) -> list[int]:  # fmt: skip
+    """Bytes that each of `found` follows from. What several are decoded from is shared out by their non-zeros."""
+    weights = [1 + int(str(decoded.get(tensor.name, {}).get("nnz", 0))) for tensor in found]
+    parts: list[list[str | int]] = [[*tensor.stored, *tensor.nodes] for tensor in found]
+    readers: dict[str | int, int] = {}
+    for own, weight in zip(parts, weights, strict=True):
+        for part in own:
+            readers[part] = readers.get(part, 0) + weight
+
+    def measure(part: str | int) -> int:
+        if isinstance(part, int):
+            return _attribute_bytes(model.graph.node[part])
+        own = _stored_bytes(stored[part]) if part in stored else 0
+        return own + (sparse[part].ByteSize() if part in sparse else 0)
+
+    held = {part: measure(part) for part in readers}
+    return [
+        round(sum(held[part] * weight / readers[part] for part in own))
+        for own, weight in zip(parts, weights, strict=True)
+    ]
+
+
 def _choose_rule(
     tensor: ConstantTensor, kinds: list[str], stored: dict[str, TensorProto],
     sparse: dict[str, onnx.SparseTensorProto], shape: tuple[int, ...], dtype: str,
@@ -180,7 +203,7 @@ def _name_codec(tensor: ConstantTensor, kinds: list[str], sparse: dict[str, onnx
         return "coo"
     for name in tensor.stored:
         known = _SIGNATURES.get(name.rpartition("/")[2])
-        if known and name.startswith(f"{tensor.name}/"):
+        if known and name.startswith((f"{tensor.name}/", f"{known}/", f"{known}+")):
             return known
     return "decoded by " + "+".join(kinds[:6]) + ("+..." if len(kinds) > 6 else "")
 

@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from sctool.errors import ExportError
-from sctool.export.codecs.choose import PLAIN, Choice, Option, Rule, choose_codecs
+from sctool.export.assemble import StoredTensor, assemble
+from sctool.export.codecs.choose import PLAIN, Budgets, Choice, Option, Rule, choose_codecs
 from sctool.export.codecs.codec import PositionCodec, Quantised, ValueCodec
 from sctool.export.codecs.encode import encode_tensor
 from sctool.export.codecs.registry import POSITIONS, VALUES
 from sctool.export.codecs.scope import Scope
 from sctool.export.manifest import LayerEntry
+from sctool.export.stages import OPSET
 
 MIN_SIZE = 1024
 """Smaller tensors stay dense: decoding costs some 0.1 to 0.5 ms each at load."""
 MAX_BYTES = 2**30
 """ONNX Runtime folds no larger tensor when it makes a session: it would be decoded at every call."""
-LOAD_BUDGET = 2.0
-SPLIT, SPLIT_RULES = VALUES["split"], ("auto", "small")
+LOAD_BUDGET, MEMORY_BUDGET = 2.0, 1.5
+SPLIT, SPLIT_RULES = VALUES["split"], ("auto", "small", "fast")
 """Exact like float32 and smaller, but slower to load."""
 TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)
 
@@ -36,6 +38,7 @@ class Storage:
     rule: Rule = "auto"
     values: str = "float32"
     load_budget: float = LOAD_BUDGET
+    memory_budget: float = MEMORY_BUDGET
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,13 @@ def sparsify_onnx(dense: onnx.ModelProto, storage: Storage | str = "auto") -> Sp
                 _encode(weight, POSITIONS[name], SPLIT)
     elements = sum(w.array.size for w in weights)
     options = {w.tensor.name: w.options for w in weights}
-    choices = choose_codecs(options, plan.rule, elements=elements, load_budget=plan.load_budget)
-    chosen = {w.tensor.name: w.encoded[choices[w.tensor.name].name] for w in weights}
-    proto = _assemble(dense, chosen)
-    _check(proto)
+    budgets = Budgets(plan.load_budget, plan.memory_budget, staged=opset >= OPSET)
+    choices = choose_codecs(options, plan.rule, elements=elements, budgets=budgets)
+    assembled = assemble(dense, {w.tensor.name: _store(w, choices[w.tensor.name].name) for w in weights}, opset)
+    _check(assembled.proto)
     return SparseModel(
-        proto,
-        [_describe(w, choices[w.tensor.name]) for w in weights],
+        assembled.proto,
+        [_describe(w, choices[w.tensor.name], assembled.stored_bytes[w.tensor.name]) for w in weights],
         [_compare(w, choices[w.tensor.name]) for w in weights if not w.reason],
     )
 
@@ -131,31 +134,15 @@ def _encode(weight: _Weight, positions: PositionCodec, values: ValueCodec) -> No
     if quantised is None or (positions.name == "coo" and values is SPLIT):
         return
     scope = encode_tensor(weight.tensor.name, quantised, positions, values)
-    a_tensor, an_element, a_value = positions.load_ns
-    lift_a_tensor, lift_a_value = positions.lifts_ns.get(values.name, values.load_ns)
-    lifted = lift_a_tensor + lift_a_value * (weight.nnz if positions.name != "dense" else weight.array.size)
-    load_ns = a_tensor + an_element * weight.array.size + a_value * weight.nnz + lifted
-    option = Option(positions.name, scope.stored_bytes, load_ns, SPLIT.name if values is SPLIT else PLAIN)
+    stored = weight.nnz if positions.name != "dense" else weight.array.size
+    costs = positions.cost, positions.lifts.get(values.name, values.cost)
+    load_ns, left_bytes = map(sum, zip(*(cost.take(weight.array.size, stored) for cost in costs), strict=True))
+    option = Option(
+        positions.name, scope.stored_bytes, load_ns, SPLIT.name if values is SPLIT else PLAIN,
+        left_bytes if scope.nodes else 0.0,
+    )  # fmt: skip
     weight.options.append(option)
     weight.encoded[option.name] = scope
-
-
-def _assemble(dense: onnx.ModelProto, chosen: dict[str, Scope]) -> onnx.ModelProto:
-    proto = onnx.ModelProto()
-    proto.CopyFrom(dense)
-    kept: dict[str, TensorProto] = {}
-    for tensor in dense.graph.initializer:
-        scope = chosen.get(tensor.name)
-        kept.update({part.name: part for part in ([tensor] if scope is None else scope.initialisers)})
-    rest = list(proto.graph.node)
-    del proto.graph.initializer[:], proto.graph.node[:]
-    proto.graph.initializer.extend(kept.values())
-    for scope in chosen.values():
-        proto.graph.sparse_initializer.extend(scope.sparse_initialisers)
-        proto.graph.node.extend(scope.nodes)
-        proto.graph.value_info.extend(scope.shapes)
-    proto.graph.node.extend(rest)
-    return proto
 
 
 def _check(proto: onnx.ModelProto) -> None:
@@ -170,13 +157,18 @@ def _check(proto: onnx.ModelProto) -> None:
         ) from error
 
 
-def _describe(weight: _Weight, choice: Choice) -> LayerEntry:
+def _store(weight: _Weight, codec: str) -> StoredTensor:
+    (left_bytes,) = (option.left_bytes for option in weight.options if option.name == codec)
+    return StoredTensor(codec, weight.encoded[codec], weight.quantised, left_bytes)
+
+
+def _describe(weight: _Weight, choice: Choice, stored_bytes: int) -> LayerEntry:
     codec, _, split = choice.name.partition("+")
     values = weight.values.name if weight.quantised.dtype == np.float32 else str(weight.quantised.dtype)
     return LayerEntry(
         name=weight.tensor.name, shape=list(weight.array.shape), size=weight.array.size, nnz=weight.nnz,
         density=weight.nnz / max(weight.array.size, 1), dense_bytes=weight.array.nbytes,
-        stored_bytes=weight.encoded[choice.name].stored_bytes, codec=codec,
+        stored_bytes=stored_bytes, codec=codec,
         values=split or values,
         why=weight.reason or choice.why,
     )  # fmt: skip

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ import numpy as np
 from sctool.atomic import write_file
 from sctool.domain.device import DeviceFacts
 from sctool.domain.measurement import LatencyProfile, MeasuredOn
-from sctool.errors import ArtifactError, ConfigError, DeviceError
+from sctool.errors import ArtifactError, ConfigError, DeviceError, SctoolError
 from sctool.profiling.state import Ceilings, DeviceState, find_excess
 
 LEAST_REPEATS, LEAST_ITERATIONS = 3, 30
@@ -81,6 +82,17 @@ class Journal:
 
     def get(self, key: str) -> dict[str, Any] | None:
         return self._lines.get(key)
+
+    @contextmanager
+    def mentioned_in_errors(self) -> Iterator[None]:
+        """An error of the block says what is kept here for --resume, unless it speaks of that itself."""
+        try:
+            yield
+        except SctoolError as error:
+            if self._path is not None and self._lines and "--resume" not in str(error):
+                kept = f"{self._path} keeps {len(self._lines)} measurements: --resume goes on after them."
+                error.hint = f"{error.hint} {kept}" if error.hint else kept
+            raise
 
     def add(self, key: str, record: dict[str, Any]) -> None:
         """Written through at once. DeviceError where the disk is full."""

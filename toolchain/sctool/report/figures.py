@@ -23,14 +23,15 @@ _VARIABLES = {
     "#010207": "var(--sparse)", "#010208": "var(--onnx)", "#010209": "var(--pte)", "#01020a": "var(--panel)",
 }  # fmt: skip
 INK, MUTED, LINE, DENSE, SPARSE, ONNX, PTE, PANEL = _VARIABLES
+BLIND = "blind (sees no model)"
 GRADED = 10
 """An attack with more points on its ROC than this has a curve worth drawing."""
-SHORT_LABEL, LONG_LABEL = 26, 56
+SHORT_LABEL, LONG_LABEL = 28, 56
 """Characters of a legend's label up to which two stand side by side, and beyond which it takes two lines."""
 Style = tuple[str, Any, float]
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">")
 _STYLES: dict[str, Style] = {"dense": (DENSE, "-", 2.0), "sparse": (SPARSE, "-", 3.2)}
-_ARTIFACT_STYLES: tuple[Style, ...] = ((ONNX, (0, (5, 2)), 1.7), (PTE, (0, (1.5, 1.5)), 1.7))
+_DASHES = ((0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (3, 3)))
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.5, "axes.edgecolor": MUTED, "text.color": INK,
     "axes.labelcolor": INK, "xtick.color": MUTED, "ytick.color": MUTED, "axes.spines.top": False,
@@ -47,10 +48,11 @@ def draw_candidates(
     """
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": "candidates"}):
         pairs = list(dict.fromkeys(c["label"] for c in candidates))
-        labels = {pair: _write_label(pair) for pair in pairs}
-        columns = 2 if max(map(len, pairs)) <= SHORT_LABEL else 1
-        lines = sum(label.count("\n") + 1 for label in labels.values()) + bool(dense) + bool(ended_with)
-        figure = Figure(figsize=(4.8, 3.2 + 0.17 * math.ceil(lines / columns)), layout="constrained")
+        labels = {pair: _write_label(pair.replace("/", " / ")) for pair in pairs}
+        columns, height = _size_legend(
+            [*labels.values(), *["dense model"] * bool(dense), *["the run's result"] * bool(ended_with)]
+        )
+        figure = Figure(figsize=(4.8, 3.2 + height), layout="constrained")
         axes = figure.subplots()
         rounds = max(c["round"] for c in candidates) + 1
         for candidate in candidates:
@@ -85,10 +87,16 @@ def draw_candidates(
         return _render(figure, "candidates", "Task accuracy against attack accuracy of every candidate")
 
 
-def _write_label(pair: str) -> str:
-    """`pair` as the legend shows it, broken where it would leave the figure."""
-    label = pair.replace("/", " / ")
+def _write_label(label: str) -> str:
+    """As the legend shows it, broken where it would leave the figure."""
     return "\n".join(textwrap.wrap(label.replace("+", " +"), LONG_LABEL)) if len(label) > LONG_LABEL else label
+
+
+def _size_legend(labels: list[str]) -> tuple[int, float]:
+    """(columns that fit side by side, inches that the legend takes below the figure)."""
+    columns = 2 if max(map(len, labels)) <= SHORT_LABEL else 1
+    lines = sum(label.count("\n") + 1 for label in labels)
+    return columns, 0.17 * math.ceil(lines / columns)
 
 
 def _draw_path(axes: Axes, chosen: list[dict[str, Any]]) -> None:
@@ -114,28 +122,35 @@ def draw_roc(verification: dict[str, Any]) -> tuple[str, str]:
     graded = [attack for attack in attacks if len(attack["roc"]["fpr"]) > GRADED] or attacks
     name = strongest_attack(graded)["attack"]
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": "roc"}):
-        figure = Figure(figsize=(4.8, 3.7), layout="constrained")
+        labels = {column["name"]: _write_label(column["name"]) for column in columns}
+        ncols, height = _size_legend(["chance", BLIND, *labels.values()])
+        figure = Figure(figsize=(4.8, 3.2 + height), layout="constrained")
         axes = figure.subplots()
         floor = 1 / max(blind["members"], blind["non_members"], 10)
         axes.plot([floor, 1], [floor, 1], color=MUTED, linewidth=1, label="chance")
-        _draw_curve(axes, blind["roc"], MUTED, (0, (2, 2)), 1.2, "blind (sees no model)")
+        _draw_curve(axes, blind["roc"], MUTED, (0, (2, 2)), 1.2, BLIND)
         artifacts = 0
         for column in columns:
             if column["kind"] == "artifact":
-                colour, style, width = _ARTIFACT_STYLES[artifacts % len(_ARTIFACT_STYLES)]
+                colour, style, width = _style_artifact(column["name"], artifacts)
                 artifacts += 1
             else:
                 colour, style, width = _STYLES[column["kind"]]
             attack = next((attack for attack in column["attacks"] if attack["attack"] == name), None)
             if attack is None:
                 continue
-            _draw_curve(axes, attack["roc"], colour, style, width, column["name"])
+            _draw_curve(axes, attack["roc"], colour, style, width, labels[column["name"]])
         axes.set(xscale="log", yscale="log", xlim=(floor, 1.05), ylim=(floor, 1.1))
         axes.set_xlabel("false positive rate (log)")
         axes.set_ylabel("true positive rate (log)")
         axes.grid(True)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, columnspacing=1.2)
+        figure.legend(loc="outside lower center", ncols=ncols, fontsize=8.5, columnspacing=1.2)
         return _render(figure, "roc", f"ROC of the {name} attack on log-log axes"), name
+
+
+def _style_artifact(name: str, number: int) -> Style:
+    """A colour for what runs it, a dash for which of the files it is; `number` counts them from 0."""
+    return ONNX if ".onnx" in name else PTE, _DASHES[number % len(_DASHES)], 1.7
 
 
 def _draw_curve(axes: Axes, roc: dict[str, list[float]], colour: str, style: Any, width: float, label: str) -> None:

@@ -61,7 +61,7 @@ def _inspect_bundle(path: Path) -> Inspection:
     notes = [f"target {manifest.target}, run {manifest.run_sha256[:16]}, density {manifest.density:.4f}"]
     try:
         check_files(path, manifest)
-        notes.append("every file matches its hash in the manifest")
+        notes.append("every listed file matches its hash in the manifest")
         notes += tell_unlisted(find_unlisted(path, manifest))
     except ArtifactError as error:
         notes.append(f"DAMAGED OR ALTERED: {error.message}")

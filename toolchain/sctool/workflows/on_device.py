@@ -14,7 +14,7 @@ from sctool.domain.artifact import Session
 from sctool.domain.device import DeviceSession
 from sctool.errors import ArtifactError, ExportError
 from sctool.export.parity import compare_logits
-from sctool.runtimes.device.executor import check_runner
+from sctool.runtimes.device.executor import ExecutorArtifact, check_runner, note_unused
 from sctool.runtimes.device.registry import on_device
 from sctool.runtimes.device.runner import Refusal
 from sctool.runtimes.device.session import RUNNABLE, open_artifact
@@ -63,6 +63,8 @@ def add_device(
             raise ArtifactError(
                 f"Nothing of this runs on {session.name}: {notes[0] if notes else 'it has no file'}", hint=RUNNABLE
             )
+        used = any(isinstance(column.session, ExecutorArtifact) for column in columns)
+        notes += note_unused(executorch_runner, used=used)
         joined = replace(subject, columns=subject.columns + columns, notes=subject.notes + notes)
         yield joined, OnDevice(session, twins)
 

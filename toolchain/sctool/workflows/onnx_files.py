@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -18,7 +18,7 @@ from sctool.export.passes.graph_pass import run_passes
 from sctool.export.passes.registry import PASSES
 from sctool.export.precision import lower_precision
 from sctool.export.sizes import bound_size, gzip_size
-from sctool.export.sparsify import SparseModel, Storage, sparsify_onnx
+from sctool.export.sparsify import MEMORY_BUDGET, SparseModel, Storage, sparsify_onnx
 from sctool.export.storage_rules import ORT_DENSE, ORT_FOLDS, ORT_SPARSE_INITIALISER, StorageRule
 from sctool.workflows.executorch_files import describe_file, name_file
 from sctool.workflows.export_records import ExportRecords
@@ -74,12 +74,12 @@ def build_onnx(settings: ExportConfig, model: nn.Module, records: ExportRecords)
     """
     exported = export_onnx(model, torch.from_numpy(records.parity[:2]), max_batch=ANY_BATCH)
     dense, removed = run_passes(exported, [PASSES[name] for name in settings.passes], records.parity[:PASS_RECORDS])
-    values = settings.values
-    files = [_pack("float32", dense, Storage(settings.codec, values, settings.load_budget))]
+    plain = Storage(settings.codec, "float32", settings.load_budget, settings.memory_budget or MEMORY_BUDGET)
+    files = [_pack("float32", dense, replace(plain, values=settings.values))]
     lower = [precision for precision in settings.precisions if precision != "float32"]
     for precision in lower:
         lowered = lower_precision(dense, precision, records.calibration[:CALIBRATION_RECORDS])
-        files.append(_pack(precision, lowered, Storage(settings.codec, load_budget=settings.load_budget)))
+        files.append(_pack(precision, lowered, plain))
     return OnnxFiles(files, [PassEntry(**vars(record)) for record in removed])
 
 

@@ -24,7 +24,7 @@ from sctool.profiling.protocol import Journal, Plan, measure
 from sctool.profiling.table import to_csv
 from sctool.profiling.work import count_work
 from sctool.runtimes.device.emulator import EmulatedSession
-from sctool.runtimes.device.executor import ExecutorArtifact, check_runner
+from sctool.runtimes.device.executor import ExecutorArtifact, check_runner, note_unused
 from sctool.runtimes.device.registry import EMULATED, HOST, on_device
 from sctool.runtimes.device.runner import Refusal
 from sctool.runtimes.device.session import RUNNABLE, DeviceArtifact, open_artifact
@@ -191,22 +191,26 @@ def _on_device(
         cool_down_s=place.cool_down_s, fixed_performance=place.fixed_performance,
     )  # fmt: skip
     files = [bundle.path / name for name in bundle.manifest.files]
+    used = False
     with on_device(device, cpu=target.emulate) as session, steady_clocks(session, wanted=place.fixed_performance):
         journal = Journal(None if isinstance(session, EmulatedSession) else journal_path, resume=place.resume)
-        for number, file in enumerate(files):
-            progress(number, len(files), f"measuring {file.name} on {session.name}")
-            artifact = open_artifact(session, file, place.executorch_runner)
-            if isinstance(artifact, Refusal):
-                findings.notes.append(NO_RUNNER.format(name=file.name, device=session.name, reason=artifact.reason))
-                continue
-            if isinstance(session, EmulatedSession):
-                _count(session, artifact, records, findings)
-                continue
-            findings.profiles.append(measure(RunnerBench(artifact, records), plan, journal))
-            if place.trace:
-                _trace(artifact, records, place.trace, findings)
+        with journal.mentioned_in_errors():
+            for number, file in enumerate(files):
+                progress(number, len(files), f"measuring {file.name} on {session.name}")
+                artifact = open_artifact(session, file, place.executorch_runner)
+                if isinstance(artifact, Refusal):
+                    findings.notes.append(NO_RUNNER.format(name=file.name, device=session.name, reason=artifact.reason))
+                    continue
+                used |= isinstance(artifact, ExecutorArtifact)
+                if isinstance(session, EmulatedSession):
+                    _count(session, artifact, records, findings)
+                    continue
+                findings.profiles.append(measure(RunnerBench(artifact, records), plan, journal))
+                if place.trace:
+                    _trace(artifact, records, place.trace, findings)
     if not findings.profiles and not findings.costs:
         raise ArtifactError(f"Nothing of this bundle runs on {device}.", hint=RUNNABLE)
+    findings.notes += note_unused(place.executorch_runner, used=used)
     if findings.costs:
         findings.notes.insert(0, NO_LATENCY)
     return findings

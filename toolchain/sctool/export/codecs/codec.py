@@ -27,14 +27,30 @@ class Quantised:
     scale: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What decoding adds when a model is loaded (x86 host, one thread; see benchmarks/storage.py): CPU time, in ns, and what
+    it leaves over until its stage ends, in bytes; a tensor, an element, and a stored value."""
+
+    tensor_ns: float = 0.0
+    element_ns: float = 0.0
+    value_ns: float = 0.0
+    element_bytes: float = 0.0
+    value_bytes: float = 0.0
+
+    def take(self, elements: int, values: int) -> tuple[float, float]:
+        """(ns, bytes) of a tensor."""
+        time = self.tensor_ns + self.element_ns * elements + self.value_ns * values
+        return time, self.element_bytes * elements + self.value_bytes * values
+
+
 class ValueCodec(Protocol):
     """What is stored of each value. Zeros stay zeros."""
 
     name: str
     opset: int
     """The lowest that its nodes need."""
-    load_ns: tuple[float, float]
-    """CPU time at load, ns a tensor and a stored value (x86 host, one thread); see benchmarks/storage.py."""
+    cost: Cost
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         """The codes of `tensor`; None where this codec cannot hold it."""
@@ -58,10 +74,9 @@ class PositionCodec(Protocol):
 
     name: str
     opset: int
-    load_ns: tuple[float, float, float]
-    """CPU time at load, ns a tensor, an element and a stored value (x86 host, one thread)."""
-    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]]
-    """Value codec -> its `load_ns` with these positions, where that is another than on its own."""
+    cost: Cost
+    lifts: ClassVar[Mapping[str, Cost]]
+    """Value codec -> its `cost` with these positions, where that is another than on its own."""
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         """Store `quantised` and add the nodes that give the dense tensor, unscaled; its name."""

@@ -14,9 +14,7 @@ def encode_tensor(name: str, quantised: Quantised, positions: PositionCodec, val
         dense = scope.add("Mul", [dense, scope.constant("scale", quantised.scale)])
     if scope.nodes:
         assert scope.nodes[-1].output[0] == dense
-        scope.nodes[-1].output[0] = name
-        for shape in scope.shapes:
-            shape.name = name if shape.name == dense else shape.name
+        scope.rename_last()
     else:
         for tensor in scope.initialisers:
             tensor.name = name if tensor.name == dense else tensor.name

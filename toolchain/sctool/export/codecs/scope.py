@@ -60,6 +60,20 @@ class Scope:
         self.nodes.append(helper.make_node(operator, list(inputs), [output], label, **attributes))
         return output
 
+    def split(self, name: str, suffix: str, cuts: str, axis: int, owners: Sequence[str]) -> list[str]:
+        """Cut `name` along `axis` into parts, named OWNER/suffix, as long as the constant `cuts` says."""
+        outputs = [f"{owner}/{suffix}" for owner in owners]
+        label = f"{self.tensor}/Split_{len(self.nodes)}"
+        self.nodes.append(helper.make_node("Split", [name, cuts], outputs, label, axis=axis))
+        return outputs
+
+    def rename_last(self) -> None:
+        """Call the last node's output as the tensor."""
+        last = self.nodes[-1].output[0]
+        self.nodes[-1].output[0] = self.tensor
+        for shape in self.shapes:
+            shape.name = self.tensor if shape.name == last else shape.name
+
     def state_shape(self, name: str, dtype: np.dtype[Any] | type, shape: Sequence[int]) -> None:
         """Write down the shape of `name`."""
         self.shapes.append(helper.make_tensor_value_info(name, onnx_type(dtype), list(shape)))

@@ -22,6 +22,10 @@ from sctool.formats.pte import TensorSpec, read_program
 from sctool.formats.spte import KIND, is_spte, read_spte
 
 FORMATS = (".pte", ".spte")
+UNUSED = (
+    "--executorch-runner {path} was not used: it takes .pte and .spte files that no runner of sctool takes, "
+    "and there is none."
+)
 NEEDED = ("model_path", "inputs", "output_file")
 PROBE_TIMEOUT_S, ANSWER_TIMEOUT_S = 60.0, 600.0
 _OPTION = re.compile(r"^\s+-{1,2}([a-z][a-z0-9_]*)\b", re.MULTILINE)
@@ -175,6 +179,11 @@ class ExecutorArtifact:
             file = Path(folder) / name
             file.write_bytes(content)
             return self.session.push(file, name)
+
+
+def note_unused(path: Path | None, *, used: bool) -> list[str]:
+    """What to say of a user's runner that took no file to the device; nothing where it did, or where none was named."""
+    return [] if path is None or used else [UNUSED.format(path=path)]
 
 
 def check_runner(path: Path | None, device: str | None) -> None:

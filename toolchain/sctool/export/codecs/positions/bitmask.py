@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from sctool.export.codecs.bits import add_flags
-from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.codec import Cost, Quantised, ValueCodec
 from sctool.export.codecs.placement import add_values, find_slots
 from sctool.export.codecs.scope import Scope
 
@@ -19,8 +19,8 @@ class Bitmask:
 
     name = "bitmask"
     opset = 18
-    load_ns = (2e5, 4.5, 15.0)
-    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    cost = Cost(7e5, 1.0, 22.0, 11, 16)
+    lifts: ClassVar[Mapping[str, Cost]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = find_slots(quantised)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import onnx
 from onnx import helper, numpy_helper
 
-from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.codec import Cost, Quantised, ValueCodec
 from sctool.export.codecs.placement import find_slots
 from sctool.export.codecs.scope import Scope
 
@@ -23,8 +23,8 @@ class Coo:
 
     name = "coo"
     opset = 11
-    load_ns = (3e4, 0.0, 20.0)
-    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    cost = Cost(3e4, 0.0, 20.0)
+    lifts: ClassVar[Mapping[str, Cost]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         if quantised.codes.ndim == 0:  # a sparse tensor has at least one axis

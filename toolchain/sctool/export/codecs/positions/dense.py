@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.codec import Cost, Quantised, ValueCodec
 from sctool.export.codecs.scope import Scope
 
 
@@ -14,8 +14,8 @@ class Dense:
 
     name = "dense"
     opset = 1
-    load_ns = (0.0, 0.0, 0.0)
-    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    cost = Cost()
+    lifts: ClassVar[Mapping[str, Cost]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         return values.add_lift(scope, quantised.codes.reshape(-1), quantised.codes.shape, quantised)

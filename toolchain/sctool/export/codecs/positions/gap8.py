@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import onnx
 
-from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.codec import Cost, Quantised, ValueCodec
 from sctool.export.codecs.placement import Slots, add_values, find_slots
 from sctool.export.codecs.scope import Scope
 
@@ -33,8 +33,8 @@ class Gap8:
 
     name = "gap8"
     opset = 11
-    load_ns = (1.2e5, 0.0, 12.0)
-    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    cost = Cost(1.5e5, 0.0, 8.0, 4, 16)
+    lifts: ClassVar[Mapping[str, Cost]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = bridge_gaps(find_slots(quantised))

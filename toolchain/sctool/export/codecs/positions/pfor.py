@@ -14,7 +14,7 @@ import onnx
 from onnx import numpy_helper
 
 from sctool.export.codecs.bits import add_low_bits
-from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.codec import Cost, Quantised, ValueCodec
 from sctool.export.codecs.placement import Slots, add_values, find_slots, pad_slots
 from sctool.export.codecs.scope import Scope
 
@@ -33,8 +33,8 @@ class Pfor:
 
     name = "pfor"
     opset = 18
-    load_ns = (5.5e5, 0.0, 17.0)
-    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    cost = Cost(5.8e5, 0.0, 12.0, 4, 32)
+    lifts: ClassVar[Mapping[str, Cost]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         size = quantised.codes.size

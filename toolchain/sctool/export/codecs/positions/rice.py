@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from sctool.export.codecs.bits import add_flags, add_unpack
-from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.codec import Cost, Quantised, ValueCodec
 from sctool.export.codecs.placement import Slots, add_values, find_slots, pad_slots
 from sctool.export.codecs.positions.bitmask import add_compress
 from sctool.export.codecs.scope import Scope
@@ -55,8 +55,8 @@ class Rice:
 
     name = "rice"
     opset = 18
-    load_ns = (4.5e5, 0.0, 30.0)
-    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    cost = Cost(4.9e5, 0.0, 34.0, 4, 37)
+    lifts: ClassVar[Mapping[str, Cost]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = find_slots(quantised)

@@ -7,14 +7,15 @@ is tells its exponent too, which is then a number a row, and takes no bits and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from sctool.export.codecs.codec import Quantised, ValueCodec
+from sctool.export.codecs.codec import Cost, Quantised, ValueCodec
 from sctool.export.codecs.placement import Slots, add_placement, find_slots
 from sctool.export.codecs.scope import Scope
 from sctool.export.codecs.values.split import add_significands, are_normal, classify
@@ -34,16 +35,51 @@ def arrange(slots: Slots, bands: NDArray[np.int64], length: int) -> Slots:
     return np.concatenate(rows)
 
 
-def choose_length(bands: NDArray[np.int64], size: int) -> int:
-    """The row length of LENGTHS that wastes the fewest bytes, of those with no more places than the tensor's `size`."""
-    counts = np.unique(bands, return_counts=True)[1]
+def choose_length(counts: Sequence[NDArray[np.int64]], sizes: Sequence[int]) -> int:
+    """The row length of LENGTHS that wastes the fewest bytes over all tensors, each of `counts` slots a band, of those with
+    no more places than each tensor has elements."""
 
     def waste(length: int) -> int:
-        rows = -(-counts // length)
-        return int((rows * length - counts).sum()) * VALUE_BYTES + int(rows.sum()) * ROW_BYTES
+        lost = 0
+        for own in counts:
+            rows = -(-own // length)
+            lost += int((rows * length - own).sum()) * VALUE_BYTES + int(rows.sum()) * ROW_BYTES
+        return lost
 
-    fitting = [length for length in LENGTHS if int((-(-counts // length)).sum()) * length <= size]
+    fitting = [
+        length for length in LENGTHS
+        if all(int((-(-own // length)).sum()) * length <= size for own, size in zip(counts, sizes, strict=True))
+    ]  # fmt: skip
     return min(fitting, key=waste)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A tensor's slots, rising, and the band that each is in; all in one where rows need not be of one exponent."""
+
+    codes: NDArray[Any]
+    slots: Slots
+    bands: NDArray[np.int64]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        return np.asarray(np.unique(self.bands, return_counts=True)[1])
+
+
+def lay_out(quantised: Quantised, banded: bool) -> Layout:
+    """Of `quantised`, in bands of one exponent each with `banded`."""
+    slots = find_slots(quantised)
+    codes = np.ascontiguousarray(quantised.codes).reshape(-1)
+    return Layout(codes, slots, classify(codes[slots]) if banded else np.zeros(len(slots), np.int64))
+
+
+def add_index(scope: Scope, placed: Slots, size: int) -> str:
+    """Store `placed` [rows, length], flat positions below `size`; nodes give them back as int64 [1, 1, rows, length]."""
+    wide = size >= 2**31
+    steps = np.diff(placed, axis=1, prepend=0).reshape(1, 1, *placed.shape)
+    axis = scope.common(np.array(3, np.int64))
+    index = scope.add("CumSum", [scope.varints("steps", steps, INT64 if wide else INT32), axis])
+    return index if wide else scope.add("Cast", [index], to=INT64)
 
 
 class Rows:
@@ -51,23 +87,50 @@ class Rows:
 
     name = "rows"
     opset = 11
-    load_ns = (1.5e5, 0.0, 14.0)
-    lifts_ns: ClassVar[Mapping[str, tuple[float, float]]] = {"split": (2e5, 15.0)}
+    cost = Cost(1e5, 0.0, 12.5, 4, 20)
+    lifts: ClassVar[Mapping[str, Cost]] = {"split": Cost(9e4, 0.0, 5.0, 0, 28)}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
-        slots = find_slots(quantised)
-        codes = np.ascontiguousarray(quantised.codes).reshape(-1)
-        banded = values.name == "split" and are_normal(codes[slots])
-        bands = classify(codes[slots]) if banded else np.zeros(len(slots), np.int64)
-        placed = arrange(slots, bands, choose_length(bands, codes.size))
+        banded = values.name == "split" and can_band(quantised)
+        layout = lay_out(quantised, banded)
+        placed = arrange(layout.slots, layout.bands, choose_length([layout.counts], [layout.codes.size]))
         shape = (1, 1, *placed.shape)
-        wide = codes.size >= 2**31
-        steps = np.diff(placed, axis=1, prepend=0)
-        index = scope.add("CumSum", [scope.varints("steps", steps.reshape(shape), INT64 if wide else INT32),
-                                     scope.common(np.array(3, np.int64))])  # fmt: skip
-        index = index if wide else scope.add("Cast", [index], to=INT64)
-        kept = codes[placed.reshape(-1)]
+        index = add_index(scope, placed, layout.codes.size)
+        kept = layout.codes[placed.reshape(-1)]
         lifted = (
             add_significands(scope, kept.reshape(shape)) if banded else values.add_lift(scope, kept, shape, quantised)
         )
         return add_placement(scope, quantised, index, lifted, shape)
+
+
+def can_band(quantised: Quantised) -> bool:
+    """Whether every value has a place in a row of one exponent."""
+    return quantised.dtype == np.float32 and are_normal(quantised.codes.reshape(-1)[find_slots(quantised)])
+
+
+def encode_group(name: str, members: Mapping[str, Quantised], banded: bool) -> dict[str, Scope]:
+    """Scope `name` with the rows of all `members`, float32 tensors that are decoded together, then one a member.
+
+    Nodes cost more at load than the rows that they work on: here all but the last two are one for all members. What is given
+    back adds up to the members' tensors, each under its name; with `banded`, `can_band` holds for each.
+    """
+    layouts = {tensor: lay_out(quantised, banded) for tensor, quantised in members.items()}
+    length = choose_length([each.counts for each in layouts.values()], [each.codes.size for each in layouts.values()])
+    placed = {tensor: arrange(each.slots, each.bands, length) for tensor, each in layouts.items()}
+    kept = {tensor: each.codes[placed[tensor]] for tensor, each in layouts.items()}
+    shared = Scope(name)
+    cuts = shared.constant("counts", np.array([len(rows) for rows in placed.values()], np.int64))
+    index = add_index(shared, np.concatenate(list(placed.values())), max(each.codes.size for each in layouts.values()))
+    indices = shared.split(index, "index", cuts, 2, list(members))
+    if banded:
+        whole = add_significands(shared, np.concatenate(list(kept.values()))[None, None])
+        lifted = shared.split(whole, "values", cuts, 2, list(members))
+    scopes = {name: shared}
+    for number, (tensor, quantised) in enumerate(members.items()):
+        own = Scope(tensor)
+        shape = (1, 1, *placed[tensor].shape)
+        values = lifted[number] if banded else own.constant("values", kept[tensor].reshape(shape))
+        add_placement(own, quantised, indices[number], values, shape)
+        own.rename_last()
+        scopes[tensor] = own
+    return scopes

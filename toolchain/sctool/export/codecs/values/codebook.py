@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sctool.export.codecs.bits import add_unpack
-from sctool.export.codecs.codec import Quantised
+from sctool.export.codecs.codec import Cost, Quantised
 from sctool.export.codecs.scope import Scope
 
 ROUNDS = 25
@@ -40,7 +40,7 @@ class Codebook:
     def __init__(self, entries: int) -> None:
         self.name = f"codebook{entries}"
         self.opset = {16: 18, 256: 7}[entries]
-        self.load_ns = (1e5, 8.0)
+        self.cost = Cost(1e5, 0.0, 8.0, 0, 11)
         self._entries = entries
         self._width = {16: 4, 256: 8}[entries]
 

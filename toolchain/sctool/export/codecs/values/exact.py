@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sctool.export.codecs.codec import Quantised
+from sctool.export.codecs.codec import Cost, Quantised
 from sctool.export.codecs.scope import Scope
 
 
@@ -15,7 +15,7 @@ class Exact:
 
     name = "float32"
     opset = 1
-    load_ns = (0.0, 0.0)
+    cost = Cost()
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         return Quantised(tensor, 8 * tensor.itemsize, tensor.dtype)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from sctool.export.codecs.codec import Quantised
+from sctool.export.codecs.codec import Cost, Quantised
 from sctool.export.codecs.scope import Scope
 
 
@@ -17,7 +17,7 @@ class Half:
 
     name = "float16"
     opset = 7
-    load_ns = (3e4, 4.0)
+    cost = Cost(3e4, 0.0, 4.0, 0, 4)
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         with np.errstate(over="ignore"):

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from sctool.export.codecs.codec import Quantised
+from sctool.export.codecs.codec import Cost, Quantised
 from sctool.export.codecs.scope import Scope
 
 LARGEST = 127
@@ -24,7 +24,7 @@ class Int8:
 
     name = "int8"
     opset = 7
-    load_ns = (6e4, 6.0)
+    cost = Cost(6e4, 0.0, 6.0, 4, 4)
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         if tensor.dtype != np.float32 or not np.isfinite(tensor).all():

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from sctool.export.codecs.bits import add_low_bits
-from sctool.export.codecs.codec import Quantised
+from sctool.export.codecs.codec import Cost, Quantised
 from sctool.export.codecs.scope import Scope
 
 WIDTHS = (2, 3, 4)
@@ -23,7 +23,8 @@ ASIDE_BITS = 64
 _LOWEST = 24
 """Biased exponent from which on the power of two that scales the integer is a normal number."""
 _ZERO = 0
-FLOAT, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
+HIDDEN = 0x80
+FLOAT, INT16, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT16, onnx.TensorProto.INT32
 
 
 def choose_exponents(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
@@ -48,30 +49,28 @@ def are_normal(values: NDArray[np.float32]) -> bool:
     return len(values) > 0 and bool((classify(values) > _ZERO).all())
 
 
-def significand_table() -> NDArray[np.float32]:
-    """float32 [256]: sign and 7 bits of fraction -> what they stand for; a negative one counts up to its magnitude."""
-    magnitude = (128 + np.arange(128)) * 65536
-    return np.concatenate([magnitude, -magnitude - 65535]).astype(np.float32)
-
-
 def add_significands(scope: Scope, values: NDArray[np.float32]) -> str:
     """Store `values` [1, 1, rows, n], usable and of one exponent in each row, and add the nodes that give them back."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     exponents, places = np.unique(classify(values[..., :1]), return_inverse=True)
     integer = _add_integers(scope, bits)
-    stored = scope.constant("exponents", places.reshape(1, 1, -1, 1).astype(np.uint8))
-    which = scope.add("Cast", [stored], to=INT32)
+    which = scope.varints("exponents", places.reshape(1, 1, -1, 1), INT32)
     return scope.add("Mul", [integer, scope.add("Gather", [scope.constant("powers", _powers(exponents)), which])])
 
 
 def _add_integers(scope: Scope, bits: NDArray[np.uint32]) -> str:
-    """Sign and fraction of float32 with bits `bits`, as integers of magnitude 2**23 to 2**24, in float32."""
-    low = (bits & 0xFFFF).astype(np.uint16)
-    low = np.where(bits >> 31, 65535 - low, low).astype(np.uint16)
-    high = (((bits >> 24) & 0x80) | ((bits >> 16) & 0x7F)).astype(np.uint8)
-    place = scope.add("Cast", [scope.constant("high", high)], to=INT32)
-    significand = scope.add("Gather", [scope.common(significand_table(), "significand"), place])
-    return scope.add("Add", [significand, scope.add("Cast", [scope.constant("low", low)], to=FLOAT)])
+    """Sign and fraction of float32 with bits `bits`, as integers of magnitude 2**23 to 2**24, in float32.
+
+    Such an integer is 65536 h + l, 0 <= l < 65536. Its h takes 9 bits, from -256 to -129 or 128 to 255: bit 7 is the sign's
+    opposite, so it is left out of the byte that is stored, and put back by an exclusive or after the sign is extended.
+    """
+    magnitude = 0x800000 | (bits & 0x7FFFFF).astype(np.int64)
+    integer = np.where(bits >> 31, -magnitude, magnitude)
+    high, low = ((integer >> 16) ^ HIDDEN).astype(np.int8), (integer & 0xFFFF).astype(np.uint16)
+    wide = scope.add("Cast", [scope.constant("high", high)], to=INT16)
+    wide = scope.add("BitwiseXor", [wide, scope.common(np.array(HIDDEN, np.int16))])
+    scaled = scope.add("Mul", [scope.add("Cast", [wide], to=FLOAT), scope.common(np.array(65536, np.float32))])
+    return scope.add("Add", [scaled, scope.add("Cast", [scope.constant("low", low)], to=FLOAT)])
 
 
 def _powers(exponents: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -85,7 +84,7 @@ class Split:
 
     name = "split"
     opset = 18
-    load_ns = (1e6, 23.0)
+    cost = Cost(9.5e5, 0.0, 15.0, 0, 52)
 
     def quantise(self, tensor: NDArray[Any]) -> Quantised | None:
         return Quantised(tensor, 32, tensor.dtype) if tensor.dtype == np.float32 else None
