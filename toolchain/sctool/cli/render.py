@@ -51,7 +51,7 @@ SHADOW_WAYS = {"masks": "at the model's own masks", "search": "a SafeCompress ru
 MANY_MODELS = 5
 """From here on each model is a row, with its strongest attack alone."""
 MANY_COLUMNS, NARROW = 4, 10
-"""With more columns than that names and figures are stacked, names at so many characters."""
+"""With more columns than that devices are stacked under their file's name, at so many characters."""
 MANY_ATTACKS = 8
 """From here on the table gives each attack's AUC alone; the record has the rest."""
 WORST: list[tuple[str, Callable[[dict[str, Any]], dict[str, float] | None]]] = [
@@ -84,7 +84,6 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
         _draw_models(output, verification)
         return _draw_verdict(output, verification, file)
     narrow = len(columns) > MANY_COLUMNS
-    accuracy, tpr = ("accuracy", "TPR at\n  1 % FPR") if narrow else ("attack accuracy", "TPR at 1 % FPR")
     rows = [["test accuracy", *(say_percent(column["test_accuracy"]) for column in columns)]]
     names = list(dict.fromkeys(attack["attack"] for column in columns for attack in column["attacks"]))
     found = [{attack["attack"]: attack for attack in column["attacks"]} for column in columns]
@@ -94,9 +93,11 @@ def draw_verify(output: Output, verification: dict[str, Any], file: str) -> None
         if len(names) > MANY_ATTACKS:
             rows.append([title, *(_stack_interval(a["auc"]) if a else "-" for a in same)])
             continue
-        rows.append([f"{title}\n  {accuracy}", *(_stack_interval(a["balanced_accuracy"]) if a else "-" for a in same)])
+        rows.append(
+            [f"{title}\n  attack accuracy", *(_stack_interval(a["balanced_accuracy"]) if a else "-" for a in same)]
+        )
         rows.append(["  AUC", *(_stack_interval(a["auc"]) if a else "-" for a in same)])
-        rows.append([f"  {tpr}", *(_stack_interval(a["tpr_at_fpr"]["0.01"]) if a else "-" for a in same)])
+        rows.append(["  TPR at 1 % FPR", *(_stack_interval(a["tpr_at_fpr"]["0.01"]) if a else "-" for a in same)])
     if len(names) > MANY_ATTACKS:
         for title, read in WORST:
             worst = [max((read(a) for a in attacks.values() if read(a)), key=_value, default=None) for attacks in found]
