@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,6 +14,15 @@ from sctool.native import build
 
 SOURCES = Path(__file__).resolve().parents[2] / "toolchain" / "sparse_runtime"
 Builder = Callable[..., Path]
+ISAS = ["portable", "neon", "avx2", "avx512"]
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest, library: ctypes.CDLL) -> str:
+    """Each instruction set that runs here."""
+    if library.sctool_sparse_find_isa(request.param.encode()) is None:
+        pytest.skip(f"this processor has no {request.param}")
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional
 
@@ -26,6 +27,15 @@ UNARIES: dict[Unary, Callable[[torch.Tensor], torch.Tensor]] = {
     Unary.GELU: functional.gelu,
     Unary.GELU_TANH: lambda x: functional.gelu(x, approximate="tanh"),
 }
+
+
+def draw_windows(largest: int) -> st.SearchStrategy[Window]:
+    """Kernels of up to `largest` a side, with any padding below that, and strides up to 3."""
+    sides = st.integers(1, largest)
+    return sides.flatmap(lambda height: sides.flatmap(lambda width: st.builds(
+        Window, st.just(height), st.just(width), st.integers(1, 3), st.integers(0, height - 1),
+        st.integers(0, width - 1), st.integers(0, height - 1), st.integers(0, width - 1),
+    )))  # fmt: skip
 
 
 def draw(rng: np.random.Generator, shape: tuple[int, ...], density: float = 1.0) -> Array:

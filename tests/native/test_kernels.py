@@ -12,18 +12,10 @@ from hypothesis import strategies as st
 from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
 from sctool.export.sparse.payload import write_payload
 from sctool.native.library import PayloadSession
-from tests.native.oracle import Array, answer, convolution, draw, mlp, relative_error
+from tests.native.oracle import Array, answer, convolution, draw, draw_windows, mlp, relative_error
 
-ISAS = ["portable", "neon", "avx2", "avx512"]
 LIMIT = 1e-5
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest, library: ctypes.CDLL) -> str:
-    if library.sctool_sparse_find_isa(request.param.encode()) is None:
-        pytest.skip(f"this processor has no {request.param}")
-    return str(request.param)
 
 
 def check(graph: Graph, inputs: list[Array], isa: str, library: ctypes.CDLL) -> None:
@@ -35,19 +27,9 @@ def check(graph: Graph, inputs: list[Array], isa: str, library: ctypes.CDLL) -> 
             assert relative_error(found, wanted) <= LIMIT
 
 
-windows = st.integers(1, 5).flatmap(
-    lambda height: st.integers(1, 5).flatmap(
-        lambda width: st.builds(
-            Window, st.just(height), st.just(width), st.integers(1, 3), st.integers(0, height - 1),
-            st.integers(0, width - 1), st.integers(0, height - 1), st.integers(0, width - 1),
-        )
-    )
-)  # fmt: skip
-
-
 @quick
 @given(
-    seed=st.integers(0, 10**6), window=windows, channels=st.integers(1, 40), out=st.integers(1, 40),
+    seed=st.integers(0, 10**6), window=draw_windows(5), channels=st.integers(1, 40), out=st.integers(1, 40),
     size=st.tuples(st.integers(5, 40), st.integers(5, 40)), density=st.sampled_from([0.0, 0.02, 0.1, 0.4, 1.0]),
     storage=st.sampled_from(Storage), activation=st.sampled_from(Activation), residual=st.booleans(),
 )  # fmt: skip

@@ -15,18 +15,10 @@ from sctool.errors import ArtifactError
 from sctool.export.sparse.graph import Activation, Graph, Kind, Operator, Storage, ValueKind, Window
 from sctool.export.sparse.payload import MOST_OF_ROW, write_payload
 from sctool.native.library import PayloadSession
-from tests.native.oracle import Array, answer, convolution, draw, drop_checksum, mlp, relative_error
+from tests.native.oracle import Array, answer, convolution, draw, draw_windows, drop_checksum, mlp, relative_error
 from tests.native.quantised_oracle import answer_quantised, quantise
 
-ISAS = ["portable", "neon", "avx2", "avx512"]
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest, library: ctypes.CDLL) -> str:
-    if library.sctool_sparse_find_isa(request.param.encode()) is None:
-        pytest.skip(f"this processor has no {request.param}")
-    return str(request.param)
 
 
 def check(graph: Graph, inputs: list[Array], isa: str, library: ctypes.CDLL, threads: int = 1) -> None:
@@ -36,19 +28,9 @@ def check(graph: Graph, inputs: list[Array], isa: str, library: ctypes.CDLL, thr
         np.testing.assert_array_equal(session.run(inputs)[0], expected)
 
 
-windows = st.integers(1, 4).flatmap(
-    lambda height: st.integers(1, 4).flatmap(
-        lambda width: st.builds(
-            Window, st.just(height), st.just(width), st.integers(1, 3), st.integers(0, height - 1),
-            st.integers(0, width - 1), st.integers(0, height - 1), st.integers(0, width - 1),
-        )
-    )
-)  # fmt: skip
-
-
 @quick
 @given(
-    seed=st.integers(0, 10**6), window=windows, channels=st.sampled_from([1, 3, 16, 64, 67, 130]),
+    seed=st.integers(0, 10**6), window=draw_windows(4), channels=st.sampled_from([1, 3, 16, 64, 67, 130]),
     out=st.integers(1, 40), size=st.tuples(st.integers(4, 20), st.integers(4, 20)),
     density=st.sampled_from([0.0, 0.02, 0.1, 0.4]), relu=st.booleans(), residual=st.booleans(),
 )  # fmt: skip

@@ -15,17 +15,10 @@ from sctool.export.sparse.graph import Graph, Kind, Operator, Unary
 from sctool.export.sparse.payload import write_payload
 from sctool.native.library import PayloadSession
 from tests.native.oracle import UNARIES, Array, answer, draw, relative_error
-from tests.native.test_kernels import ISAS, LIMIT
+from tests.native.test_kernels import LIMIT
 
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 sides = st.integers(1, 40)
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest, library: ctypes.CDLL) -> str:
-    if library.sctool_sparse_find_isa(request.param.encode()) is None:
-        pytest.skip(f"this processor has no {request.param}")
-    return str(request.param)
 
 
 def one_step(operator: Operator, shapes: Sequence[tuple[int, ...]], out: tuple[int, ...], *, tokens: bool) -> Graph:
