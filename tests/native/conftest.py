@@ -27,18 +27,20 @@ def isa(request: pytest.FixtureRequest, library: ctypes.CDLL) -> str:
 
 @pytest.fixture(scope="session")
 def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    """(name, cmake options) -> the folder of a build without the wide kernels: a third of the time."""
-    made: dict[str, Path] = {}
+    """(name, cmake options) -> the folder of a build, without the wide kernels unless they are asked for: a third of the
+    time."""
+    made: dict[tuple[str, ...], Path] = {}
 
     def make(name: str, *options: str) -> Path:
         if missing := build.missing_tools():
             pytest.skip(f"no build without {', '.join(missing)}")
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name)
+        if (name, *options) not in made:
+            folder = tmp_path_factory.mktemp(name)
             build.compile_sources(
-                SOURCES, made[name], executorch_include=None, options=("-DSCTOOL_WIDE_KERNELS=OFF", *options)
+                SOURCES, folder, executorch_include=None, options=("-DSCTOOL_WIDE_KERNELS=OFF", *options)
             )
-        return made[name]
+            made[name, *options] = folder
+        return made[name, *options]
 
     yield make
 
