@@ -124,7 +124,7 @@ def _draw_models(output: Output, verification: dict[str, Any]) -> None:
     blind = verification["blind_baseline"]
     output.table(
         f"The strongest attack on {blind['members']} members and {blind['non_members']} non-members, 95 % intervals",
-        ["model", "test accuracy", "attack", "AUC", "attack accuracy", "TPR at 1 % FPR"], rows,
+        ["model", "test\naccuracy", "attack", "AUC", "attack\naccuracy", "TPR at\n1 % FPR"], rows,
     )  # fmt: skip
 
 
