@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from sctool.export.codecs.codec import Quantised
-from sctool.export.codecs.encode import encode_tensor
+from sctool.export.codecs.encode import describe_kin, encode_stack, encode_tensor
 from sctool.export.codecs.registry import POSITIONS, VALUES
+from sctool.export.codecs.scope import Scope
 
 PAIRS = list(itertools.product(POSITIONS, VALUES))
 EXACT = ("float32", "split")
@@ -37,14 +38,23 @@ def same_bits(a: NDArray[Any], b: NDArray[Any]) -> bool:
 def build(quantised: Quantised, positions: str, values: str, opset: int | None = None) -> onnx.ModelProto:
     """A model that answers with the tensor."""
     scope = encode_tensor("w", quantised, POSITIONS[positions], VALUES[values])
-    kind = helper.np_dtype_to_tensor_dtype(quantised.dtype)
-    graph = helper.make_graph(
-        [*scope.nodes, helper.make_node("Identity", ["w"], ["out"])], "g", [],
-        [helper.make_tensor_value_info("out", kind, list(quantised.codes.shape))], scope.initialisers,
-        value_info=scope.shapes, sparse_initializer=scope.sparse_initialisers,
-    )  # fmt: skip
     needed = max(POSITIONS[positions].opset, VALUES[values].opset, 7)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset or needed)], ir_version=8)
+    return wrap([scope], {"w": quantised.codes.shape}, quantised.dtype, opset or needed)
+
+
+def wrap(
+    scopes: list[Scope], answer: dict[str, tuple[int, ...]], dtype: np.dtype[Any], opset: int = 18
+) -> onnx.ModelProto:
+    """A model of all that is in `scopes`, which answers with the one tensor that `answer` gives the shape of."""
+    ((name, shape),) = answer.items()
+    out = helper.make_tensor_value_info("out", helper.np_dtype_to_tensor_dtype(dtype), list(shape))
+    parts = {part.name: part for scope in scopes for part in scope.initialisers}
+    graph = helper.make_graph(
+        [*(node for scope in scopes for node in scope.nodes), helper.make_node("Identity", [name], ["out"])], "g", [],
+        [out], list(parts.values()), value_info=[shape for scope in scopes for shape in scope.shapes],
+        sparse_initializer=[sparse for scope in scopes for sparse in scope.sparse_initialisers],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 def run(
@@ -77,6 +87,35 @@ def test_every_pair_gives_the_tensor_back(positions: str, values: str, shape: tu
         assert not expected[tensor == 0].any()
         if values in EXACT:
             assert same_bits(expected, tensor)
+
+
+@pytest.mark.parametrize(("positions", "values"), [pair for pair in PAIRS if pair[0] not in ("dense", "coo")])
+@pytest.mark.parametrize("shape", [(40, 30), (5, 6, 7)])
+def test_a_framed_tensor_has_two_axes_more(positions: str, values: str, shape: tuple[int, ...]) -> None:
+    for density in (0.0, 0.02, 0.1, 0.4, 1.0):
+        quantised = VALUES[values].quantise(draw(shape, density))
+        assert quantised is not None
+        scope = encode_tensor("w", quantised, POSITIONS[positions], VALUES[values], framed=True)
+        found = run(wrap([scope], {"w": (1, 1, *shape)}, quantised.dtype))
+        assert same_bits(found, VALUES[values].restore(quantised)[None, None])
+
+
+@pytest.mark.parametrize(("positions", "values"), [pair for pair in PAIRS if pair[0] not in ("dense", "coo")])
+@pytest.mark.parametrize("shape", [(1200,), (40, 30), (5, 6, 7), (8, 4, 3, 3)])
+def test_a_stack_gives_each_member_back(positions: str, values: str, shape: tuple[int, ...]) -> None:
+    tensors = [draw(shape, density, seed) for seed, density in enumerate((0.1, 0.4, 0.0, 0.1))]
+    codes = {f"w{number}": VALUES[values].quantise(tensor) for number, tensor in enumerate(tensors)}
+    members = {name: each for name, each in codes.items() if each is not None}
+    assert members.keys() == codes.keys()
+    if describe_kin(members["w0"]) is None:
+        assert all(each.table is not None for each in members.values())
+        return
+    assert len({describe_kin(each) for each in members.values()}) == 1
+    scopes = encode_stack("stack/s/0", members, POSITIONS[positions], VALUES[values])
+    assert [scope.tensor for scope in scopes] == ["stack/s/0", *members]
+    for name, each in members.items():
+        found = run(wrap(scopes, {name: shape}, each.dtype))
+        assert same_bits(found, VALUES[values].restore(each))
 
 
 @pytest.mark.parametrize(("positions", "values"), PAIRS)

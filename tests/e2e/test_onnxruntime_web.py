@@ -82,7 +82,7 @@ def test_web_assembly_answers_as_onnxruntime(
             if parameter.ndim > 1:
                 parameter.data.masked_fill_(torch.rand_like(parameter) < 0.85, 0.0)
     dense = export_onnx(model, torch.zeros(2, 40), max_batch=64)
-    monkeypatch.setattr(assemble, "count_stages", lambda left: stages)
+    monkeypatch.setattr(assemble, "count_stages", lambda left, _: stages)
     packed = sparsify_onnx(dense, storage)
     assert sum(node.op_type == "Scan" for node in packed.proto.graph.node) == stages - 1
     assert any(layer.codec == storage.rule for layer in packed.layers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+from math import comb, inf, log2
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from sctool.export.codecs.registry import POSITIONS, VALUES
 from sctool.export.onnx import serialise_onnx
 from sctool.export.sizes import tabulate_sizes
 from sctool.export.sparsify import Storage, bound_bytes, sparsify_onnx
+from sctool.export.stages import OPSET, price_stage
 
 Vector = NDArray[np.float32]
 
@@ -104,7 +106,6 @@ def test_within_two_percent_of_the_bound() -> None:
 @given(st.integers(1, 500), st.data())
 def test_the_bound_is_what_counting_all_masks_gives(size: int, data: st.DataObject) -> None:
     """log2 of the binomial coefficient is at most n H(k / n), and no more than log2(n + 1) under it."""
-    from math import comb, log2
 
     nnz = data.draw(st.integers(0, size))
     bits = 8 * bound_bytes(size, nnz, 0) if nnz < size else 0.0
@@ -144,7 +145,7 @@ def test_auto_gives_up_bytes_for_memory() -> None:
     hungry = [Option("dense", 900, 0), Option("rice", 100, 2, "split", 30e6), Option("rows", 120, 1, "split", 10e6)]
     options = {f"t{i}": [Option("dense", 900, 0.0), Option("rice", 100, 2, "split", 8e6)] for i in range(5)}
     for staged in (True, False):
-        budgets = Budgets(9, 1 + 20e6 / dense, staged)
+        budgets = Budgets(9, 1 + 20e6 / dense, price_stage(100, OPSET if staged else OPSET - 1))
         chosen = choose_codecs({"big": hungry, **options}, "auto", elements=elements, budgets=budgets)
         assert chosen["big"].name in (["rows+split"] if staged else ["rows+split", "dense"])
         assert "over the memory budget of" in chosen["big"].why
@@ -178,7 +179,7 @@ drawn_options = st.dictionaries(
 def test_auto_keeps_the_budgets_or_has_nothing_left_to_exchange(
     options: dict[str, list[Option]], load: float, memory: float, staged: bool
 ) -> None:
-    chosen = choose_codecs(options, "auto", elements=1000, budgets=Budgets(load, memory, staged))
+    chosen = choose_codecs(options, "auto", elements=1000, budgets=Budgets(load, memory, 2e6 if staged else inf))
     used = [next(o for o in options[t] if o.name == c.name) for t, c in chosen.items()]
     assert sum(o.load_ns for o in used) <= (load - 1) * (SESSION_NS + ELEMENT_NS * 1000) + 1e-6
     left = [o.left_bytes for o in used]
@@ -245,10 +246,12 @@ def test_onnx_ir_loses_sparse_initialisers(tmp_path: Path) -> None:
     assert len(again.graph.sparse_initializer) == 0
 
 
-def test_nodes_are_named_after_their_tensor() -> None:
-    packed = sparsify_onnx(make_model(sparse_weight(0.1), sparse_weight(0.1, seed=1)), "rice")
+@pytest.mark.parametrize("alike", [True, False])
+def test_nodes_are_named_after_their_tensor_or_its_stack(alike: bool) -> None:
+    packed = sparsify_onnx(make_model(sparse_weight(0.1), sparse_weight(0.1 if alike else 0.3, seed=1)), "rice")
     decoding = packed.proto.graph.node[:-3]
-    assert {node.name.rpartition("/")[0] for node in decoding} == {"layer0.weight", "layer1.weight"}
+    stack = {"stack/200x160/0"} if alike else set()
+    assert {node.name.rpartition("/")[0] for node in decoding} == {"layer0.weight", "layer1.weight"} | stack
     assert len({node.name for node in decoding}) == len(decoding)
     assert all(node.name.rpartition("/")[2].startswith(node.op_type) for node in decoding)
 

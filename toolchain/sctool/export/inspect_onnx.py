@@ -24,6 +24,7 @@ from sctool.export.storage_rules import (
     ORT_UNFOLDED,
     StorageRule,
 )
+from sctool.export.units import STACK
 from sctool.native.library import DOMAIN, OPERATOR
 
 RUNTIME = "onnxruntime"
@@ -203,7 +204,7 @@ def _name_codec(tensor: ConstantTensor, kinds: list[str], sparse: dict[str, onnx
         return "coo"
     for name in tensor.stored:
         known = _SIGNATURES.get(name.rpartition("/")[2])
-        if known and name.startswith((f"{tensor.name}/", f"{known}/", f"{known}+")):
+        if known and name.startswith((f"{tensor.name}/", STACK)):
             return known
     return "decoded by " + "+".join(kinds[:6]) + ("+..." if len(kinds) > 6 else "")
 

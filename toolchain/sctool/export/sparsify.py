@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from sctool.errors import ExportError
-from sctool.export.assemble import StoredTensor, assemble
+from sctool.export.assemble import StoredUnit, assemble
 from sctool.export.codecs.choose import PLAIN, Budgets, Choice, Option, Rule, choose_codecs
 from sctool.export.codecs.codec import PositionCodec, Quantised, ValueCodec
-from sctool.export.codecs.encode import encode_tensor
 from sctool.export.codecs.registry import POSITIONS, VALUES
 from sctool.export.codecs.scope import Scope
 from sctool.export.manifest import LayerEntry
-from sctool.export.stages import OPSET
+from sctool.export.stages import price_stage
+from sctool.export.units import OPSET as UNIT_OPSET
+from sctool.export.units import Unit, find_tables, form_units
 
 MIN_SIZE = 1024
 """Smaller tensors stay dense: decoding costs some 0.1 to 0.5 ms each at load."""
@@ -28,6 +29,8 @@ MAX_BYTES = 2**30
 LOAD_BUDGET, MEMORY_BUDGET = 2.0, 1.5
 SPLIT, SPLIT_RULES = VALUES["split"], ("auto", "small", "fast")
 """Exact like float32 and smaller, but slower to load."""
+ALONE_RULES = ("dense", "coo", "ort")
+"""Nothing is decoded by nodes."""
 TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -63,23 +66,54 @@ class SparseModel:
     sizes: list[LayerSizes]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Weight:
     tensor: TensorProto
     array: NDArray[Any]
     values: ValueCodec
     quantised: Quantised
     reason: str = ""
-    encoded: dict[str, Scope] = field(default_factory=dict)
-    options: list[Option] = field(default_factory=list)
 
     @property
     def nnz(self) -> int:
         return int(np.count_nonzero(self.quantised.codes))
 
 
+@dataclass
+class _Encoded:
+    """A unit by every pair of codecs that can hold it, by name: "rice", or "rice+split"."""
+
+    unit: Unit
+    scopes: dict[str, list[Scope]] = field(default_factory=dict)
+    options: list[Option] = field(default_factory=list)
+
+    def add(self, positions: PositionCodec, values: ValueCodec) -> None:
+        scopes = self.unit.encode(positions, values)
+        load_ns, left_bytes = self.unit.estimate_cost(positions, values)
+        option = Option(
+            positions.name, sum(scope.stored_bytes for scope in scopes), load_ns,
+            SPLIT.name if values is SPLIT else PLAIN, left_bytes if any(scope.nodes for scope in scopes) else 0.0,
+        )  # fmt: skip
+        self.options.append(option)
+        self.scopes[option.name] = scopes
+
+    def store(self, codec: str) -> StoredUnit:
+        (option,) = (option for option in self.options if option.name == codec)
+        return StoredUnit(self.scopes[codec], option.left_bytes, self.unit.framed and option.positions != "dense")
+
+    def share_bytes(self, codec: str) -> dict[str, int]:
+        """Member -> bytes of its own part, and of what all have in common by how many values it has of them."""
+        stored = self.unit.stored
+        own = {scope.tensor: scope.stored_bytes for scope in self.scopes[codec]}
+        common = sum(size for tensor, size in own.items() if tensor not in stored)
+        return {
+            tensor: own[tensor] + round(common * count / max(sum(stored.values()), 1))
+            for tensor, count in stored.items()
+        }
+
+
 def sparsify_onnx(dense: onnx.ModelProto, storage: Storage | str = "auto") -> SparseModel:
-    """A copy of `dense` with its large tensors in sparse storage, each decoded by nodes named after it.
+    """A copy of `dense` with its large tensors in sparse storage, each decoded by nodes named after it or after its stack.
 
     `storage` may be the rule alone. Raises ExportError where the result is not valid ONNX.
     """
@@ -88,22 +122,37 @@ def sparsify_onnx(dense: onnx.ModelProto, storage: Storage | str = "auto") -> Sp
     inputs = {value.name for value in dense.graph.input}
     weights = [_read_weight(t, plan, inputs) for t in dense.graph.initializer if t.data_type in TYPES]
     candidates = [name for name, codec in POSITIONS.items() if codec.opset <= opset and _offered(name, plan.rule)]
-    for weight in weights:
-        for name in ["dense"] if weight.reason else candidates:
-            _encode(weight, POSITIONS[name], weight.values)
-            if weight.values.name == PLAIN and plan.rule in SPLIT_RULES and opset >= SPLIT.opset and not weight.reason:
-                _encode(weight, POSITIONS[name], SPLIT)
-    elements = sum(w.array.size for w in weights)
-    options = {w.tensor.name: w.options for w in weights}
-    budgets = Budgets(plan.load_budget, plan.memory_budget, staged=opset >= OPSET)
-    choices = choose_codecs(options, plan.rule, elements=elements, budgets=budgets)
-    assembled = assemble(dense, {w.tensor.name: _store(w, choices[w.tensor.name].name) for w in weights}, opset)
-    _check(assembled.proto)
-    return SparseModel(
-        assembled.proto,
-        [_describe(w, choices[w.tensor.name], assembled.stored_bytes[w.tensor.name]) for w in weights],
-        [_compare(w, choices[w.tensor.name]) for w in weights if not w.reason],
+    split = plan.rule in SPLIT_RULES and opset >= SPLIT.opset
+    encoded = [_encode(_stand_alone(w), ["dense"], split=False) for w in weights if w.reason]
+    open_ = {w.tensor.name: w for w in weights if not w.reason}
+    encoded += [_encode(unit, candidates, split) for unit in _form(open_, dense.graph, plan.rule, opset)]
+    budgets = Budgets(plan.load_budget, plan.memory_budget, price_stage(len(dense.graph.node), opset))
+    choices = choose_codecs(
+        {each.unit.name: each.options for each in encoded}, plan.rule,
+        elements=sum(w.array.size for w in weights), budgets=budgets,
+    )  # fmt: skip
+    proto = assemble(
+        dense, {each.unit.name: each.store(choices[each.unit.name].name) for each in encoded}, budgets.stage_ns
     )
+    _check(proto)
+    own = {tensor: each for each in encoded for tensor in each.unit.members}
+    pairs = [(w, own[w.tensor.name]) for w in weights]
+    return SparseModel(
+        proto,
+        [_describe(w, each, choices[each.unit.name]) for w, each in pairs],
+        [_compare(w, each, choices[each.unit.name]) for w, each in pairs if not w.reason],
+    )
+
+
+def _stand_alone(weight: _Weight) -> Unit:
+    return Unit(weight.tensor.name, {weight.tensor.name: weight.quantised}, weight.values)
+
+
+def _form(weights: dict[str, _Weight], graph: onnx.GraphProto, rule: str, opset: int) -> list[Unit]:
+    if opset < UNIT_OPSET or rule in ALONE_RULES:
+        return [_stand_alone(weight) for weight in weights.values()]
+    quantised = {tensor: weight.quantised for tensor, weight in weights.items()}
+    return form_units(quantised, {t: weight.values for t, weight in weights.items()}, find_tables(graph))
 
 
 def _offered(name: str, rule: str) -> bool:
@@ -128,21 +177,15 @@ def _read_weight(tensor: TensorProto, plan: Storage, inputs: set[str]) -> _Weigh
     return _Weight(tensor, array, exact, as_is, reason)
 
 
-def _encode(weight: _Weight, positions: PositionCodec, values: ValueCodec) -> None:
-    """Try one pair of codecs; a tensor that the value codec cannot hold is left as it is."""
-    quantised = weight.quantised if values is weight.values else values.quantise(weight.array)
-    if quantised is None or (positions.name == "coo" and values is SPLIT):
-        return
-    scope = encode_tensor(weight.tensor.name, quantised, positions, values)
-    stored = weight.nnz if positions.name != "dense" else weight.array.size
-    costs = positions.cost, positions.lifts.get(values.name, values.cost)
-    load_ns, left_bytes = map(sum, zip(*(cost.take(weight.array.size, stored) for cost in costs), strict=True))
-    option = Option(
-        positions.name, scope.stored_bytes, load_ns, SPLIT.name if values is SPLIT else PLAIN,
-        left_bytes if scope.nodes else 0.0,
-    )  # fmt: skip
-    weight.options.append(option)
-    weight.encoded[option.name] = scope
+def _encode(unit: Unit, candidates: list[str], split: bool) -> _Encoded:
+    """`unit` by each of the position codecs `candidates`; with `split`, float32 as it is also by that value codec."""
+    encoded = _Encoded(unit)
+    as_is = all(each.codes.dtype == each.dtype == np.float32 and each.scale is None for each in unit.members.values())
+    for name in candidates:
+        for values in [unit.values, SPLIT] if split and as_is else [unit.values]:
+            if name != "coo" or values is not SPLIT:
+                encoded.add(POSITIONS[name], values)
+    return encoded
 
 
 def _check(proto: onnx.ModelProto) -> None:
@@ -157,29 +200,24 @@ def _check(proto: onnx.ModelProto) -> None:
         ) from error
 
 
-def _store(weight: _Weight, codec: str) -> StoredTensor:
-    (left_bytes,) = (option.left_bytes for option in weight.options if option.name == codec)
-    return StoredTensor(codec, weight.encoded[codec], weight.quantised, left_bytes)
-
-
-def _describe(weight: _Weight, choice: Choice, stored_bytes: int) -> LayerEntry:
+def _describe(weight: _Weight, encoded: _Encoded, choice: Choice) -> LayerEntry:
     codec, _, split = choice.name.partition("+")
     values = weight.values.name if weight.quantised.dtype == np.float32 else str(weight.quantised.dtype)
     return LayerEntry(
         name=weight.tensor.name, shape=list(weight.array.shape), size=weight.array.size, nnz=weight.nnz,
         density=weight.nnz / max(weight.array.size, 1), dense_bytes=weight.array.nbytes,
-        stored_bytes=stored_bytes, codec=codec,
+        stored_bytes=encoded.share_bytes(choice.name)[weight.tensor.name], codec=codec,
         values=split or values,
         why=weight.reason or choice.why,
     )  # fmt: skip
 
 
-def _compare(weight: _Weight, choice: Choice) -> LayerSizes:
+def _compare(weight: _Weight, encoded: _Encoded, choice: Choice) -> LayerSizes:
     extra = [array.nbytes for array in (weight.quantised.table, weight.quantised.scale) if array is not None]
     return LayerSizes(
         weight.tensor.name, list(weight.array.shape), weight.nnz / weight.array.size, weight.array.nbytes,
         bound_bytes(weight.array.size, weight.nnz, weight.quantised.width) + sum(extra), choice.name,
-        {name: scope.stored_bytes for name, scope in weight.encoded.items()},
+        {codec: encoded.share_bytes(codec)[weight.tensor.name] for codec in encoded.scopes},
     )  # fmt: skip
 
 

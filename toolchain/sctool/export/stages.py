@@ -10,6 +10,7 @@ unexecuted, with the last Shape of it. A runtime that folds otherwise gets the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,16 +23,22 @@ MAX_STAGES = 8
 """ONNX Runtime makes ten passes, of which the last finds nothing to do."""
 OPSET = 15
 """Of Shape with `start` and `end`."""
-STAGE_NS, BYTE_NS = 2e6, 0.4
-"""CPU time of a pass over the graph, and of touching a byte of fresh memory (x86 host, one thread)."""
+STAGE_NS, NODE_NS, BYTE_NS = 1e6, 3e3, 0.4
+"""CPU time of a pass over the graph, at least, and for each node of the model; and of touching a byte of fresh memory (x86
+host, one thread)."""
 _AXES = 5
 """Of constants that are delayed, at most."""
 
 
-def count_stages(left: Sequence[float]) -> int:
-    """In how many to decode tensors that leave over `left` bytes each: where another pass saves no more than it takes."""
+def price_stage(nodes: int, opset: int) -> float:
+    """CPU time in ns of one stage more in a model of `nodes`; infinite where `opset` has no stages."""
+    return STAGE_NS + NODE_NS * nodes if opset >= OPSET else math.inf
+
+
+def count_stages(left: Sequence[float], stage_ns: float) -> int:
+    """In how many to decode what leaves over `left` bytes each: where another of `stage_ns` saves no more than it takes."""
     several = range(1, min(MAX_STAGES, max(sum(each > 0 for each in left), 1)) + 1)
-    return min(several, key=lambda stages: stages * STAGE_NS + BYTE_NS * sum(left) / stages)
+    return min(several, key=lambda stages: stages * stage_ns + BYTE_NS * sum(left) / stages)
 
 
 def fill_stage(left: Sequence[float], stages: int) -> float:

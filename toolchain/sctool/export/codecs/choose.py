@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -48,13 +49,13 @@ class Choice:
 class Budgets:
     """How many times as long as the dense model's a load may take, and as much memory the process may need at its peak.
 
-    staged: whether the model can be decoded in stages. What decoding adds to the peak is the file, and what the fullest
-    stage leaves over; room for the weights twice is in the dense model's peak.
+    stage_ns: what one stage more takes; infinite where the model cannot be decoded in stages. What decoding adds to the peak
+    is the file, and what the fullest stage leaves over; room for the weights twice is in the dense model's peak.
     """
 
     load: float
     memory: float
-    staged: bool = False
+    stage_ns: float = math.inf
 
 
 Options = Mapping[str, list[Option]]
@@ -79,9 +80,9 @@ def choose_codecs(options: Options, rule: Rule, *, elements: int, budgets: Budge
         swapped = [tensor for tensor, option in taken.items() if option != smallest[tensor]]
         why.update(dict.fromkeys(swapped, "part of the quickest file to load within 10 % of the smallest"))
     elif rule == "auto":
-        _fit_load(taken, lists, (budgets.load - 1) * (SESSION_NS + ELEMENT_NS * elements), budgets.staged)
+        _fit_load(taken, lists, (budgets.load - 1) * (SESSION_NS + ELEMENT_NS * elements), budgets.stage_ns)
         slow = {tensor for tensor, option in taken.items() if option != smallest[tensor]}
-        _fit_memory(taken, lists, (budgets.memory - 1) * (PROCESS_BYTES + ELEMENT_BYTES * elements), budgets.staged)
+        _fit_memory(taken, lists, (budgets.memory - 1) * (PROCESS_BYTES + ELEMENT_BYTES * elements), budgets.stage_ns)
         for tensor, option in taken.items():
             if option != smallest[tensor]:
                 kind, limit = ("load", budgets.load) if tensor in slow else ("memory", budgets.memory)
@@ -113,20 +114,20 @@ def _relieve(
         taken[tensor] = option
 
 
-def _fit_load(taken: dict[str, Option], lists: Options, spare: float, staged: bool) -> None:
+def _fit_load(taken: dict[str, Option], lists: Options, spare: float, stage_ns: float) -> None:
     """Exchange options in `taken` until loading takes `spare` ns more. By how much the fullest stage leaves over more than
     the others do, it touches memory that no other stage uses again."""
 
     def exceed() -> float:
         left = [option.left_bytes for option in taken.values()]
-        stages = count_stages(left) if staged else 1
+        stages = count_stages(left, stage_ns)
         fresh = fill_stage(left, stages) - sum(left) / stages
         return sum(option.load_ns for option in taken.values()) + BYTE_NS * fresh - spare
 
     _relieve(taken, lists, lambda option: option.load_ns, exceed)
 
 
-def _fit_memory(taken: dict[str, Option], lists: Options, spare: float, staged: bool) -> None:
+def _fit_memory(taken: dict[str, Option], lists: Options, spare: float, stage_ns: float) -> None:
     """Exchange options in `taken` until the file and the fullest stage take `spare` bytes; first, what no stage can hold."""
 
     def left(option: Option) -> float:
@@ -135,7 +136,7 @@ def _fit_memory(taken: dict[str, Option], lists: Options, spare: float, staged: 
     def exceed(alone: bool) -> float:
         each = list(map(left, taken.values()))
         stored = sum(option.stored_bytes for option in taken.values() if option.name != "dense")
-        stages = max(len(each), 1) if alone else count_stages(each) if staged else 1
+        stages = max(len(each), 1) if alone else count_stages(each, stage_ns)
         return stored + fill_stage(each, stages) - spare
 
     _relieve(taken, lists, left, lambda: exceed(True), lambda option: left(option) == max(map(left, taken.values())))

@@ -34,8 +34,8 @@ def pad_slots(slots: Slots, size: int, multiple: int, *, begin: bool = False) ->
 
 
 def add_values(scope: Scope, quantised: Quantised, slots: Slots, index: str, values: ValueCodec) -> str:
-    """The dense tensor from `index`, int64 [1, 1, n] nodes' output, and the values at `slots` [n]."""
-    shape = (1, 1, len(slots))
+    """The dense tensor from `index`, int64 of scope.frame(n), a node's output, and the values at `slots` [n]."""
+    shape = scope.frame(len(slots))
     codes = quantised.codes.reshape(-1)[slots]
     return add_placement(scope, quantised, index, values.add_lift(scope, codes, shape, quantised), shape)
 
@@ -46,15 +46,20 @@ def add_placement(scope: Scope, quantised: Quantised, index: str, lifted: str, s
     float32 by MaxUnpool, which makes its own zeros and checks every index; other types by ScatterElements.
     """
     size, axes = quantised.codes.size, len(shape) - 2
-    length = scope.constant("length", np.array([1, 1, size] + [1] * (axes - 1), np.int64))
+    own = (1, 1, *quantised.codes.shape) if scope.framed else quantised.codes.shape
     if quantised.dtype == np.float32:
+        given = own if scope.framed else (1, 1, size, *[1] * (axes - 1))
+        length = scope.constant("length", np.array(given, np.int64))
         flat = scope.add("MaxUnpool", [lifted, index, length], kernel_shape=[1] * axes, strides=[1] * axes)
-        scope.state_shape(flat, np.float32, (1, 1, size, *[1] * (axes - 1)))
+        scope.state_shape(flat, np.float32, given)
+        if scope.framed:
+            return flat
     else:
+        length = scope.constant("length", np.array([1, 1, size] + [1] * (axes - 1), np.int64))
         zero = numpy_helper.from_array(np.zeros(1, quantised.dtype), "value")
         zeros = scope.add("ConstantOfShape", [length], value=zero)
         if axes > 1:
             ends = scope.common(np.array([1, 1, -1] + [1] * (axes - 1), np.int64))
             index, lifted = (scope.add("Reshape", [part, ends]) for part in (index, lifted))
         flat = scope.add("ScatterElements", [zeros, index, lifted], axis=2)
-    return scope.add("Reshape", [flat, scope.common(np.array(quantised.codes.shape, np.int64))])
+    return scope.add("Reshape", [flat, scope.common(np.array(own, np.int64))])

@@ -22,9 +22,12 @@ class Scope:
     """Everything is named TENSOR/..., so that a viewer groups it; the last node's output is called as the tensor was.
 
     `shapes` holds what shape inference cannot know: ONNX Runtime folds no node whose output's shape is open.
+    `framed`: axes of a tensor that is given back as [1, 1, *shape], as MaxUnpool makes it, which saves a copy; 0 where it
+    has its own shape.
     """
 
     tensor: str
+    framed: int = 0
     initialisers: list[onnx.TensorProto] = field(default_factory=list)
     sparse_initialisers: list[onnx.SparseTensorProto] = field(default_factory=list)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -60,12 +63,12 @@ class Scope:
         self.nodes.append(helper.make_node(operator, list(inputs), [output], label, **attributes))
         return output
 
-    def split(self, name: str, suffix: str, cuts: str, axis: int, owners: Sequence[str]) -> list[str]:
-        """Cut `name` along `axis` into parts, named OWNER/suffix, as long as the constant `cuts` says."""
-        outputs = [f"{owner}/{suffix}" for owner in owners]
-        label = f"{self.tensor}/Split_{len(self.nodes)}"
-        self.nodes.append(helper.make_node("Split", [name, cuts], outputs, label, axis=axis))
-        return outputs
+    def frame(self, *extents: int) -> tuple[int, ...]:
+        """The shape that positions and values of `extents` need: MaxUnpool's input has as many axes as its output.
+
+        Axes of one element come first: behind the others, they make ONNX Runtime broadcast element by element.
+        """
+        return (1, 1, *[1] * (self.framed - len(extents)), *extents)
 
     def rename_last(self) -> None:
         """Call the last node's output as the tensor."""

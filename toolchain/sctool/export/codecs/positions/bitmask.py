@@ -27,7 +27,7 @@ class Bitmask:
         flags = np.zeros(quantised.codes.size, bool)
         flags[slots] = True
         index = add_compress(scope, add_flags(scope, "bitmask", flags), len(flags) + -len(flags) % 8, 1, len(slots))
-        ones = scope.common(np.array([1, 1, -1], np.int64))
+        ones = scope.common(np.array(scope.frame(-1), np.int64))
         wide = scope.add("Cast", [scope.add("Reshape", [index, ones])], to=onnx.TensorProto.INT64)
         return add_values(scope, quantised, slots, wide, values)
 

@@ -39,6 +39,8 @@ class Gap8:
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         slots = bridge_gaps(find_slots(quantised))
         gaps = np.diff(slots, prepend=0).astype(np.uint8)
-        wide = scope.add("Cast", [scope.constant("gaps", gaps.reshape(1, 1, -1))], to=onnx.TensorProto.INT64)
-        index = scope.add("CumSum", [wide, scope.common(np.array(2, np.int64))])
+        wide = scope.add(
+            "Cast", [scope.constant("gaps", gaps.reshape(scope.frame(len(gaps))))], to=onnx.TensorProto.INT64
+        )
+        index = scope.add("CumSum", [wide, scope.common(np.array(-1, np.int64))])
         return add_values(scope, quantised, slots, index, values)

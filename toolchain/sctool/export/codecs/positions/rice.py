@@ -55,7 +55,7 @@ class Rice:
 
     name = "rice"
     opset = 18
-    cost = Cost(4.9e5, 0.0, 34.0, 4, 37)
+    cost = Cost(4.9e5, 0.0, 30.0, 4, 37)
     lifts: ClassVar[Mapping[str, Cost]] = {}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
@@ -67,10 +67,12 @@ class Rice:
         unary, complements = encode_positions(slots, k)
         flags = add_flags(scope, "unary", unary)
         stops = add_compress(scope, flags, len(unary) + -len(unary) % 8, 2**k, len(slots))
-        low = add_unpack(scope, "low_bits", complements, k, (1, 1, len(slots)))
+        low = add_unpack(scope, "low_bits", complements, k, scope.frame(len(slots)))
         wide = len(unary) + 8 >= 2**31 >> k
         dtype = onnx.TensorProto.INT64 if wide else onnx.TensorProto.INT32
-        lost = scope.add("CumSum", [scope.add("Cast", [low], to=dtype), scope.common(np.array(2, np.int64))])
+        lost = scope.add("CumSum", [scope.add("Cast", [low], to=dtype), scope.common(np.array(-1, np.int64))])
+        if scope.framed:
+            stops = scope.add("Reshape", [stops, scope.common(np.array(scope.frame(len(slots)), np.int64))])
         index = scope.add("Sub", [stops, lost])
         index = index if wide else scope.add("Cast", [index], to=onnx.TensorProto.INT64)
         return add_values(scope, quantised, slots, index, values)

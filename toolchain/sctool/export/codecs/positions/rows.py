@@ -7,7 +7,7 @@ is tells its exponent too, which is then a number a row, and takes no bits and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -56,28 +56,24 @@ def lay_out(quantised: Quantised, banded: bool) -> Layout:
 
 
 def add_index(scope: Scope, placed: Slots, size: int) -> str:
-    """Store `placed` [rows, length], flat positions below `size`; nodes give them back as int64 [1, 1, rows, length]."""
+    """Store `placed` [rows, length], flat positions below `size`; nodes give them back as int64 of its frame."""
     wide = size >= 2**31
-    steps = np.diff(placed, axis=1, prepend=0).reshape(1, 1, *placed.shape)
-    axis = scope.common(np.array(3, np.int64))
+    steps = np.diff(placed, axis=1, prepend=0).reshape(scope.frame(*placed.shape))
+    axis = scope.common(np.array(-1, np.int64))
     index = scope.add("CumSum", [scope.varints("steps", steps, INT64 if wide else INT32), axis])
     return index if wide else scope.add("Cast", [index], to=INT64)
 
 
-def choose_length(layouts: Sequence[Layout]) -> int:
-    """The row length of LENGTHS that wastes the fewest bytes."""
+def choose_length(layout: Layout) -> int:
+    """The row length of LENGTHS that wastes the fewest bytes, with no more places than the tensor has elements, which
+    MaxUnpool asks for."""
 
-    def waste(length: int) -> int:
-        rows = [-(-layout.counts // length) for layout in layouts]
-        filled = sum(int((own * length - each.counts).sum()) for own, each in zip(rows, layouts, strict=True))
-        return filled * VALUE_BYTES + sum(int(own.sum()) for own in rows) * ROW_BYTES
+    def waste(length: int) -> tuple[bool, int]:
+        rows = -(-layout.counts // length)
+        places = int(rows.sum()) * length
+        return places > layout.codes.size, (places - len(layout.slots)) * VALUE_BYTES + int(rows.sum()) * ROW_BYTES
 
     return min(LENGTHS, key=waste)
-
-
-def fits(layout: Layout, length: int) -> bool:
-    """Whether rows of `length` have no more places than the tensor has elements, which MaxUnpool asks for."""
-    return int((-(-layout.counts // length)).sum()) * length <= layout.codes.size
 
 
 class Rows:
@@ -85,16 +81,14 @@ class Rows:
 
     name = "rows"
     opset = 11
-    cost = Cost(1e5, 0.0, 12.5, 4, 20)
-    lifts: ClassVar[Mapping[str, Cost]] = {"split": Cost(9e4, 0.0, 5.0, 0, 28)}
+    cost = Cost(1e5, 0.0, 12.0, 4, 20)
+    lifts: ClassVar[Mapping[str, Cost]] = {"split": Cost(2.5e5, 0.0, 9.0, 0, 28)}
 
     def add_tensor(self, scope: Scope, quantised: Quantised, values: ValueCodec) -> str:
         banded = values.name == "split" and can_band(quantised)
         layout = lay_out(quantised, banded)
-        length = choose_length([layout])
-        length = max(each for each in LENGTHS if each <= length and fits(layout, each))
-        placed = arrange(layout.slots, layout.bands, length)
-        shape = (1, 1, *placed.shape)
+        placed = arrange(layout.slots, layout.bands, choose_length(layout))
+        shape = scope.frame(*placed.shape)
         index = add_index(scope, placed, layout.codes.size)
         kept = layout.codes[placed.reshape(-1)]
         lifted = (
@@ -106,34 +100,3 @@ class Rows:
 def can_band(quantised: Quantised) -> bool:
     """Whether every value has a place in a row of one exponent."""
     return quantised.dtype == np.float32 and are_normal(quantised.codes.reshape(-1)[find_slots(quantised)])
-
-
-def encode_group(name: str, members: Mapping[str, Quantised], banded: bool) -> dict[str, Scope]:
-    """Scope `name` with the rows of `members`, float32 tensors that are decoded together, then one scope a member.
-
-    Nodes cost more at load than the rows that they work on: here all but the last two are one for all members. `can_band`
-    must hold for each with `banded`. A member that rows of the common length do not fit is left out; {} for fewer than two.
-    """
-    layouts = {tensor: lay_out(quantised, banded) for tensor, quantised in members.items()}
-    length = choose_length(list(layouts.values()))
-    layouts = {tensor: each for tensor, each in layouts.items() if fits(each, length)}
-    if len(layouts) < 2:
-        return {}
-    placed = {tensor: arrange(each.slots, each.bands, length) for tensor, each in layouts.items()}
-    kept = {tensor: each.codes[placed[tensor]] for tensor, each in layouts.items()}
-    shared = Scope(name)
-    cuts = shared.constant("counts", np.array([len(rows) for rows in placed.values()], np.int64))
-    index = add_index(shared, np.concatenate(list(placed.values())), max(each.codes.size for each in layouts.values()))
-    indices = shared.split(index, "index", cuts, 2, list(layouts))
-    if banded:
-        whole = add_significands(shared, np.concatenate(list(kept.values()))[None, None])
-        lifted = shared.split(whole, "values", cuts, 2, list(layouts))
-    scopes = {name: shared}
-    for number, tensor in enumerate(layouts):
-        own = Scope(tensor)
-        shape = (1, 1, *placed[tensor].shape)
-        values = lifted[number] if banded else own.constant("values", kept[tensor].reshape(shape))
-        add_placement(own, members[tensor], indices[number], values, shape)
-        own.rename_last()
-        scopes[tensor] = own
-    return scopes

@@ -50,11 +50,12 @@ def are_normal(values: NDArray[np.float32]) -> bool:
 
 
 def add_significands(scope: Scope, values: NDArray[np.float32]) -> str:
-    """Store `values` [1, 1, rows, n], usable and of one exponent in each row, and add the nodes that give them back."""
+    """Store `values`, of scope.frame(rows, n), usable, of one exponent in each row; the nodes that give them back."""
+    rows = values.shape[-2]
     bits = np.ascontiguousarray(values).view(np.uint32)
-    exponents, places = np.unique(classify(values[..., :1]), return_inverse=True)
+    exponents, places = np.unique(classify(values.reshape(rows, -1)[:, :1]), return_inverse=True)
     integer = _add_integers(scope, bits)
-    which = scope.varints("exponents", places.reshape(1, 1, -1, 1), INT32)
+    which = scope.varints("exponents", places.reshape(scope.frame(rows, 1)), INT32)
     return scope.add("Mul", [integer, scope.add("Gather", [scope.constant("powers", _powers(exponents)), which])])
 
 
