@@ -24,7 +24,8 @@ from sctool.domain.config import Config, validate_config
 from sctool.sparsity.order import DataOrder
 from sctool.workflows.experiment import prepare_experiment
 from sctool.workflows.progress import ignore_progress
-from sctool.workflows.search import run_search, start_search
+from sctool.workflows.search import run_search
+from sctool.workflows.search_state import start_search
 from sctool.workflows.start import start_random
 from sctool.workflows.training import count_steps
 

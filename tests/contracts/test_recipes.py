@@ -13,7 +13,7 @@ import pytest
 from sctool.data.recipe import READERS, Recipe, read_recipe
 from sctool.data.source import load_dataset, resolve_split
 from sctool.data.splits import PAIRS, make_split
-from sctool.domain.config import DataConfig, SplitConfig
+from sctool.domain.data_config import DataConfig, SplitConfig
 from sctool.errors import ConfigError, DataError
 from sctool.resources import list_resources
 

@@ -21,7 +21,8 @@ from sctool.errors import ArtifactError, ConfigError, OutputError
 from sctool.workflows.checkpoint import checkpoint_path, identify, read_checkpoint, write_checkpoint
 from sctool.workflows.compress import compress
 from sctool.workflows.experiment import prepare_experiment
-from sctool.workflows.search import SearchState, run_search, start_search
+from sctool.workflows.search import run_search
+from sctool.workflows.search_state import SearchState, start_search
 
 FILES = ["model.safetensors", "masks.safetensors", "dense.safetensors", "split.safetensors"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from sctool.data.canaries import draw_canaries
 from sctool.data.splits import make_split
-from sctool.domain.config import SplitConfig
+from sctool.domain.data_config import SplitConfig
 from sctool.errors import DataError
 
 Y = np.arange(2000) % 4

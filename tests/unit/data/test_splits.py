@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sctool.data.source import load_dataset, resolve_split
 from sctool.data.splits import PAIRS, make_split
-from sctool.domain.config import DataConfig, SplitConfig
+from sctool.domain.data_config import DataConfig, SplitConfig
 from sctool.domain.membership import PARTS
 from sctool.errors import DataError
 

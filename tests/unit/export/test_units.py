@@ -51,6 +51,7 @@ def make_model(axis: int | None = None, more: tuple[onnx.NodeProto, ...] = ()) -
         nodes, "g", [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", 3])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, 30])],
         [numpy_helper.from_array(each, name) for name, each in tensors.items()],
+        value_info=[helper.make_tensor_value_info("table", TensorProto.FLOAT, [300, 40])],  # as PyTorch's exporter has it
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 

@@ -9,7 +9,7 @@ from tests.unit.formats.packages import make_ptd
 
 from sctool.data.dataset import Dataset
 from sctool.data.splits import make_split
-from sctool.domain.config import SplitConfig
+from sctool.domain.data_config import SplitConfig
 from sctool.formats.spte import pack
 from sctool.workflows.carrying import scan_files
 

@@ -19,7 +19,8 @@ from sctool.workflows.experiment import prepare_experiment
 from sctool.workflows.pick import pick, read_front
 from sctool.workflows.proposals import KEEP, Proposal, parse_proposals, proposals_of_round
 from sctool.workflows.run_directory import read_run, read_tensors
-from sctool.workflows.search import SearchState, run_search, start_search
+from sctool.workflows.search import run_search
+from sctool.workflows.search_state import SearchState, start_search
 from sctool.workflows.start import plan_counts
 from sctool.workflows.teachers import deal_out
 

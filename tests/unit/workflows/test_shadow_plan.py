@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sctool.data.splits import make_split
-from sctool.domain.config import SplitConfig
+from sctool.domain.data_config import SplitConfig
 from sctool.workflows.shadow_plan import deal_in, make_shadow_split, plan_pool
 
 

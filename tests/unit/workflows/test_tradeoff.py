@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import SHORT
 
-from sctool.domain.config import CompressConfig
+from sctool.domain.compress_config import CompressConfig
 from sctool.errors import ArtifactError, ConfigError
 from sctool.workflows.methods import DEFENCES, METHODS, settings_of
 from sctool.workflows.study import cut_into_cells, read_study

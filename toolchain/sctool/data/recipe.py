@@ -33,7 +33,7 @@ from sctool.data.text_csv import read_text_csv
 from sctool.data.tiny_imagenet import read_tiny_imagenet
 from sctool.data.tokens import read_tokens
 from sctool.data.uci_har import read_uci_har
-from sctool.domain.config import SplitSettings
+from sctool.domain.data_config import SplitSettings
 from sctool.errors import ConfigError, DataError
 from sctool.resources import suggest
 

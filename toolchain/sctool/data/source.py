@@ -8,7 +8,7 @@ from pathlib import Path
 from sctool.data.dataset import Dataset, check_dataset
 from sctool.data.npz import read_npz
 from sctool.data.recipe import Recipe, load_recipe, read_recipe
-from sctool.domain.config import DataConfig, SplitConfig
+from sctool.domain.data_config import DataConfig, SplitConfig
 from sctool.errors import ConfigError, DataError
 from sctool.plugins import load_callable
 from sctool.resources import find_resource

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from sctool.domain.config import SplitConfig
+from sctool.domain.data_config import SplitConfig
 from sctool.domain.membership import MembershipSplit
 from sctool.errors import DataError
 

@@ -47,7 +47,9 @@ def _rebuild(
     kept = {t.name: t for t in dense.graph.initializer if t.name not in stored}
     kept.update({part.name: part for scope in scopes for part in scope.initialisers})
     rest = read_framed(proto.graph.node, framed)
-    del proto.graph.initializer[:], proto.graph.node[:]
+    shapes = [value for value in proto.graph.value_info if value.name not in framed]
+    del proto.graph.initializer[:], proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.value_info.extend(shapes)
     proto.graph.initializer.extend([*kept.values(), *constants])
     proto.graph.node.extend([*nodes, *rest])
     for scope in scopes:

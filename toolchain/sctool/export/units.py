@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -46,7 +47,7 @@ class Unit:
     def elements(self) -> int:
         return sum(each.codes.size for each in self.members.values())
 
-    @property
+    @cached_property
     def stored(self) -> dict[str, int]:
         """Member -> its codes that are not 0."""
         return {tensor: int(np.count_nonzero(each.codes)) for tensor, each in self.members.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from sctool.data.dataset import Dataset
 from sctool.data.source import load_dataset
 from sctool.data.splits import make_split
-from sctool.domain.config import SplitConfig
+from sctool.domain.data_config import SplitConfig
 from sctool.domain.membership import MembershipSplit
 from sctool.errors import ArtifactError, DataError
 from sctool.export.manifest import Manifest, check_files, read_manifest

@@ -20,7 +20,7 @@ from sctool.sparsity.losses import parse_loss
 from sctool.sparsity.trainer import TrainingState
 from sctool.workflows.experiment import Experiment
 from sctool.workflows.proposals import Proposal
-from sctool.workflows.search import Branch, Kept, SearchState
+from sctool.workflows.search_state import Branch, Kept, SearchState
 
 SCHEMA = 3
 HEADER = "sctool"

@@ -21,7 +21,8 @@ from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.proposals import parse_proposals
 from sctool.workflows.result import write_result
 from sctool.workflows.run_directory import SUMMARY
-from sctool.workflows.search import run_search, start_search
+from sctool.workflows.search import run_search
+from sctool.workflows.search_state import start_search
 from sctool.workflows.signals import create_attacks
 from sctool.workflows.training import read_rule_options
 

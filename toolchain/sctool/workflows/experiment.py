@@ -13,7 +13,8 @@ from sctool.data.canaries import draw_canaries
 from sctool.data.dataset import Dataset
 from sctool.data.source import load_dataset, resolve_split
 from sctool.data.splits import make_split
-from sctool.domain.config import Config, SplitConfig
+from sctool.domain.config import Config
+from sctool.domain.data_config import SplitConfig
 from sctool.domain.measurement import AttackResult
 from sctool.domain.membership import Canaries, MembershipSplit
 from sctool.models.build import build_model

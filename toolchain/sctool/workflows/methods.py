@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sctool.domain.config import CompressConfig
+from sctool.domain.compress_config import CompressConfig
 from sctool.errors import ConfigError
 from sctool.resources import suggest
 from sctool.workflows.training import count_steps

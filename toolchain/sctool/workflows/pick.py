@@ -16,7 +16,7 @@ from sctool.sparsity.trainer import TrainingState, start_training
 from sctool.workflows.experiment import prepare_experiment
 from sctool.workflows.result import write_result
 from sctool.workflows.run_directory import DENSE, FRONT, SUMMARY, Run, load_run_model, read_run, read_tensors
-from sctool.workflows.search import Kept, SearchState
+from sctool.workflows.search_state import Kept, SearchState
 
 
 def read_front(path: Path) -> list[dict[str, Any]]:

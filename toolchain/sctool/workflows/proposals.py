@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sctool.domain.config import CompressConfig
+from sctool.domain.compress_config import CompressConfig
 from sctool.errors import ConfigError
 from sctool.resources import suggest
 from sctool.sparsity.density import Counts

@@ -15,7 +15,7 @@ from sctool.atomic import new_directory
 from sctool.sparsity.trainer import TrainingState
 from sctool.workflows.experiment import Experiment
 from sctool.workflows.run_directory import CANARIES, DENSE, FRONT, MASKS, MODEL, SUMMARY, write_run
-from sctool.workflows.search import SearchState
+from sctool.workflows.search_state import SearchState
 from sctool.workflows.training import describe_privacy
 
 

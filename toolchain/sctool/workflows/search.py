@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,85 +14,20 @@ from sctool.domain.selection import create_ranking, extend_front
 from sctool.sparsity.losses import LossSpec, parse_loss
 from sctool.sparsity.order import DataOrder
 from sctool.sparsity.rules import Backpropagate, GradientRule
-from sctool.sparsity.stacked import Lane, train_lanes
-from sctool.sparsity.topology import Masks
 from sctool.sparsity.trainer import TrainingSettings, TrainingState, train_until
 from sctool.workflows.experiment import DENSE_ORDER, SPARSE_ORDER, Experiment
-from sctool.workflows.progress import Progress, ignore_progress
+from sctool.workflows.progress import Progress
 from sctool.workflows.proposals import KEEP, Proposal, carry_out, parse_proposals, proposals_of_round, wants_teachers
+from sctool.workflows.search_state import Branch, Kept, SearchState
 from sctool.workflows.side_by_side import PIECE, Piece, train_side_by_side
-from sctool.workflows.start import find_layers, start_dense, start_from_dense, start_random
+from sctool.workflows.start import start_from_dense
 from sctool.workflows.teachers import add_predictions, read_teacher_loss, start_teacher, teacher_records
 from sctool.workflows.testing import Tester
 from sctool.workflows.training import count_steps, create_order, create_rule, training_records
 
 SLICE = 25
 """Steps between two looks at the clock."""
-UNBROKEN = 2**62
-"""Where nobody looks at it."""
-Save = Callable[["SearchState", bool], None]
-
-
-@dataclass
-class Branch:
-    """A candidate under way: what it proposes, its state, and its figures once it was tested."""
-
-    number: int
-    proposal: Proposal
-    state: TrainingState
-    seconds: float = 0.0
-    candidate: Candidate | None = None
-    alive: bool = True
-
-
-@dataclass
-class Kept:
-    """A tested model, as it was then."""
-
-    candidate: Candidate
-    state: TrainingState
-
-
-@dataclass
-class SearchState:
-    """All that a run is at one moment, apart from what its config says.
-
-    `soft` [N, C]: soft labels so far, by `taught` teachers, and `teacher` is the one under way.
-    `loss`: what the trunk trains with; `trunks`: the tests that early stopping chooses among, and `best`, its choice;
-    `front`: the models that no other dominates, with selection = pareto.
-    """
-
-    dense: TrainingState
-    trunk: TrainingState
-    left_dense: list[dict[str, str]]
-    loss: LossSpec
-    soft: Tensor | None = None
-    teacher: TrainingState | None = None
-    taught: int = 0
-    round: int = 0
-    rung: int = 0
-    branches: list[Branch] = field(default_factory=list)
-    parent: str = "initial"
-    records: list[dict[str, Any]] = field(default_factory=list)
-    trunks: list[Candidate] = field(default_factory=list)
-    best: Kept | None = None
-    front: list[Kept] = field(default_factory=list)
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"dense": 0.0, "teachers": 0.0, "search": 0.0, "final": 0.0}
-    )
-
-    @property
-    def result(self) -> TrainingState:
-        """The model that the run ends with."""
-        return self.best.state if self.best else self.trunk
-
-
-def start_search(experiment: Experiment) -> SearchState:
-    """The state before the first step, of the dense baseline and of the sparse trunk."""
-    loss = parse_loss(experiment.config.compress.loss, where="compress.loss")
-    dense = start_dense(experiment)
-    _, left = find_layers(experiment, dense.model)
-    return SearchState(dense, start_random(experiment), left, loss)
+Save = Callable[[SearchState, bool], None]
 
 
 def run_search(
@@ -106,7 +39,7 @@ def run_search(
     The same state always ends in the same weights, however often it was saved and taken up again.
     """
     config = experiment.config.compress
-    machine = _Machine(experiment, state, progress, save)
+    machine = SearchMachine(experiment, state, progress, save)
     if not skip_dense:
         machine.train_dense()
     if config.start == "dense" and state.round == 0 and not state.branches and state.trunk.step == 0:
@@ -121,37 +54,6 @@ def run_search(
     return state
 
 
-def train_stretches(
-    members: Sequence[tuple[Experiment, SearchState]], masks: Masks, stretches: list[tuple[LossSpec, int]], *,
-    skip_dense: bool = False,
-) -> None:  # fmt: skip
-    """Train the trunk of each fresh state at `masks`, which stay: with each loss until its step, schedules as in a run.
-
-    Trunks train as one program where they can; their dense models and teachers one by one before.
-    """
-    for experiment, state in members:
-        machine = _Machine(experiment, state, ignore_progress, lambda *_: None, slice_steps=UNBROKEN)
-        if not skip_dense:
-            machine.train_dense()
-        from_dense = experiment.config.compress.start == "dense"
-        state.trunk = (
-            start_from_dense(experiment, state.dense, masks) if from_dense else start_random(experiment, masks)
-        )
-        machine.train_teachers()
-    for loss, end in stretches:
-        train_lanes([_make_lane(experiment, state, loss) for experiment, state in members], end)
-        for _, state in members:
-            state.loss = loss
-
-
-def _make_lane(experiment: Experiment, state: SearchState, loss: LossSpec) -> Lane:
-    """The trunk's training with `loss`."""
-    x, y = training_records(experiment, SPARSE_ORDER)
-    settings = experiment.settings(count_steps(experiment.config.compress), loss)
-    rule = create_rule(experiment, loss, state.dense, state.soft)
-    return Lane(state.trunk, x, y, settings, create_order(experiment, SPARSE_ORDER), rule)
-
-
 def _try_augmentations(experiment: Experiment, proposals: list[Proposal]) -> None:
     """ConfigError, before any training, for an augmentation that the records are not made for."""
     config = experiment.config.compress
@@ -163,7 +65,7 @@ def _try_augmentations(experiment: Experiment, proposals: list[Proposal]) -> Non
                 augment(experiment.x[:2])
 
 
-class _Machine:
+class SearchMachine:
     def __init__(
         self, experiment: Experiment, state: SearchState, progress: Progress, save: Save, slice_steps: int = SLICE
     ) -> None:

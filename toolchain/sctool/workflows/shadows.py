@@ -27,10 +27,12 @@ from sctool.workflows.experiment import Experiment, prepare_experiment
 from sctool.workflows.lowered import lower_session
 from sctool.workflows.progress import Progress, ignore_progress
 from sctool.workflows.run_directory import MASKS, Run, load_run_model, read_run, read_split, read_tensors
-from sctool.workflows.search import SearchState, run_search, start_search, train_stretches
+from sctool.workflows.search import run_search
+from sctool.workflows.search_state import SearchState, start_search
 from sctool.workflows.shadow_plan import SHADOW_SEED, deal_in, identify, make_shadow_split, plan_pool, read_stretches
 from sctool.workflows.side_by_side import end_with
 from sctool.workflows.signals import ShadowAnswers, ask
+from sctool.workflows.stretches import train_stretches
 from sctool.workflows.training import needs_dense
 
 FOLDER = "shadows"

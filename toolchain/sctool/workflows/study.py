@@ -14,7 +14,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sctool.data.source import resolve_split
-from sctool.domain.config import Config, DataConfig, validate_config
+from sctool.domain.config import Config, validate_config
+from sctool.domain.data_config import DataConfig
 from sctool.errors import ConfigError
 from sctool.workflows.methods import settings_of
 from sctool.workflows.proposals import parse_proposals

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sctool.domain.config import CompressConfig
+from sctool.domain.compress_config import CompressConfig
 from sctool.errors import ConfigError
 from sctool.runtimes.eager import EagerSession
 from sctool.sparsity.losses import SOFT, LossSpec, parse_loss

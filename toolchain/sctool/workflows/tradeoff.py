@@ -22,7 +22,8 @@ from sctool.report.tradeoff import draw_tradeoff
 from sctool.runtimes.eager import EagerSession
 from sctool.workflows.experiment import Experiment, prepare_experiment
 from sctool.workflows.progress import Progress, ignore_progress
-from sctool.workflows.search import run_search, start_search
+from sctool.workflows.search import run_search
+from sctool.workflows.search_state import start_search
 from sctool.workflows.signals import attack_session, measure_accuracy
 from sctool.workflows.study import Cell, cut_into_cells, read_study
 from sctool.workflows.training import describe_privacy, needs_dense

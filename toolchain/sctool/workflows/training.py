@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sctool.domain.config import CompressConfig
+from sctool.domain.compress_config import CompressConfig
 from sctool.errors import ConfigError
 from sctool.resources import suggest
 from sctool.runtimes.eager import EagerSession
