@@ -1,10 +1,11 @@
 """Sparse storage against the bound and its peers: bytes, load, run and memory by scheme, model and density.
 
 Masks are ERK's, values normal (He). Bytes are exact. CPU time of making a session and peak memory come from a process each,
-run time from sessions that take turns in one process; all are medians over interleaved rounds on one thread, and ratios are
-to the dense file of the same weights. Memory is given twice: of the whole process, and over what it had before the session.
+run time from sessions that take turns in one process; all are medians over interleaved rounds on one thread, loads in an
+order drawn anew for each round, and ratios are to the dense file of the same weights. Memory is given twice: of the whole
+process, and over what it had before the session.
 
-    python benchmarks/storage.py [--rounds 9] [--models mlp,resnet18,encoder] [--densities 0.05,0.1,0.2]
+    python benchmarks/storage.py [--rounds 15] [--models mlp,resnet18,encoder] [--densities 0.05,0.1,0.2]
 
 Writes results/storage.csv, row by row; what is there already is not measured again (--fresh begins anew).
 """
@@ -16,6 +17,7 @@ import csv
 import gzip
 import lzma
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -147,9 +149,13 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 def measure_loads(paths: dict[str, Path], rounds: int) -> dict[str, tuple[float, float, float]]:
     """Scheme -> (CPU seconds, peak MiB, peak MiB over the process's before), medians; every load in its own process."""
     found: dict[str, list[list[float]]] = {scheme: [] for scheme in paths}
-    for _ in range(rounds):
-        for scheme, path in paths.items():
-            done = subprocess.run([sys.executable, "-c", LOADER, str(path)], capture_output=True, text=True, check=True)
+    order = list(paths)
+    for turn in range(rounds):
+        random.Random(turn).shuffle(order)  # what ran before moves a load by some percent
+        for scheme in order:
+            done = subprocess.run(
+                [sys.executable, "-c", LOADER, str(paths[scheme])], capture_output=True, text=True, check=True
+            )
             cpu, peak, before = map(float, done.stdout.split())
             found[scheme].append([cpu, peak, peak - before])
     return {scheme: tuple(np.median(rows, axis=0)) for scheme, rows in found.items()}  # type: ignore[misc]
@@ -212,7 +218,7 @@ def measure(name: str, density: float, rounds: int) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--densities", default="0.05,0.1,0.2")
     parser.add_argument("--output", type=Path, default=RESULTS)
