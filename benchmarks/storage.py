@@ -5,7 +5,7 @@ run time from sessions that take turns in one process; all are medians over inte
 order drawn anew for each round, and ratios are to the dense file of the same weights. Memory is given twice: of the whole
 process, and over what it had before the session.
 
-    python benchmarks/storage.py [--rounds 15] [--models mlp,resnet18,encoder] [--densities 0.05,0.1,0.2]
+    python benchmarks/storage.py [--rounds 11] [--models mlp,resnet18,encoder] [--densities 0.05,0.1,0.2]
 
 Writes results/storage.csv, row by row; what is there already is not measured again (--fresh begins anew).
 """
@@ -218,7 +218,7 @@ def measure(name: str, density: float, rounds: int) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--densities", default="0.05,0.1,0.2")
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from sctool.export.codecs.codec import Quantised
-from sctool.export.codecs.encode import describe_kin, encode_stack, encode_tensor
+from sctool.export.codecs.encode import describe_kin, encode_stack, encode_tensor, stack
 from sctool.export.codecs.registry import POSITIONS, VALUES
 from sctool.export.codecs.scope import Scope
 
@@ -111,7 +111,8 @@ def test_a_stack_gives_each_member_back(positions: str, values: str, shape: tupl
         assert all(each.table is not None for each in members.values())
         return
     assert len({describe_kin(each) for each in members.values()}) == 1
-    scopes = encode_stack("stack/s/0", members, POSITIONS[positions], VALUES[values])
+    whole = stack(list(members.values()))
+    scopes = encode_stack("stack/s/0", list(members), whole, POSITIONS[positions], VALUES[values])
     assert [scope.tensor for scope in scopes] == ["stack/s/0", *members]
     for name, each in members.items():
         found = run(wrap(scopes, {name: shape}, each.dtype))

@@ -15,7 +15,7 @@ import onnx
 from onnx import NodeProto, helper
 
 from sctool.export.codecs.codec import PositionCodec, Quantised, ValueCodec
-from sctool.export.codecs.encode import can_frame, describe_kin, encode_stack, encode_tensor
+from sctool.export.codecs.encode import can_frame, describe_kin, encode_stack, encode_tensor, stack
 from sctool.export.codecs.scope import COMMON, Scope
 
 OPSET = 13
@@ -24,12 +24,10 @@ STACK = "stack/"
 """What the names of stacks begin with."""
 STACK_ELEMENTS = 2**19
 """Of a stack at most: all that its decoding leaves over stays until its stage ends."""
-
-
 MEMBER_NS = 4e4
 """CPU time at load of what a stack has for each member (x86 host, one thread)."""
-FRAMED_NS, FRAMED_BYTES = 3.0, 4
-"""CPU time and left-over bytes that an element saves where a tensor keeps the axes that MaxUnpool gives it."""
+COPY_NS, COPY_BYTES = 3.0, 4
+"""CPU time, and bytes left over, of one more tensor that an element is written to."""
 FRAME = f"{COMMON}frame"
 """Initialiser: the axes that a framed tensor has before its own."""
 
@@ -52,20 +50,29 @@ class Unit:
         """Member -> its codes that are not 0."""
         return {tensor: int(np.count_nonzero(each.codes)) for tensor, each in self.members.items()}
 
+    @cached_property
+    def whole(self) -> Quantised:
+        """The only member, or the stack of all."""
+        members = list(self.members.values())
+        return members[0] if len(members) == 1 else stack(members)
+
     def estimate_cost(self, positions: PositionCodec, values: ValueCodec) -> tuple[float, float]:
         """(CPU time in ns that decoding adds at load, bytes that it leaves over until its stage ends)."""
         dense = positions.name == "dense"
         stored = self.elements if dense else sum(self.stored.values())
         costs = positions.cost, positions.lifts.get(values.name, values.cost)
         load_ns, left_bytes = map(sum, zip(*(cost.take(self.elements, stored) for cost in costs), strict=True))
-        if self.framed and not dense:
-            return load_ns - FRAMED_NS * self.elements, left_bytes - FRAMED_BYTES * self.elements
-        return load_ns + (0 if dense else MEMBER_NS * (len(self.members) - 1)), left_bytes
+        if dense:
+            return load_ns, left_bytes
+        # MaxUnpool makes a tensor, Reshape another; a table has the first alone, and a stack of kernels is copied once more
+        copies = -1 if self.framed else 1 if len(self.members) > 1 and not can_frame(self.whole) else 0
+        members_ns = MEMBER_NS * (len(self.members) - 1)
+        return load_ns + members_ns + COPY_NS * copies * self.elements, left_bytes + COPY_BYTES * copies * self.elements
 
     def encode(self, positions: PositionCodec, values: ValueCodec) -> list[Scope]:
         """What the members have in common, then each one's own part. `dense` shares nothing, and takes its own shape."""
         if len(self.members) > 1 and positions.name != "dense":
-            return encode_stack(self.name, self.members, positions, values)
+            return encode_stack(self.name, list(self.members), self.whole, positions, values)
         framed = self.framed and positions.name != "dense"
         return [encode_tensor(tensor, each, positions, values, framed=framed) for tensor, each in self.members.items()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,14 +32,13 @@ def encode_tensor(
 
 
 def encode_stack(
-    name: str, members: Mapping[str, Quantised], positions: PositionCodec, values: ValueCodec
+    name: str, members: Sequence[str], whole: Quantised, positions: PositionCodec, values: ValueCodec
 ) -> list[Scope]:
-    """The parts of all `members`, kin to each other, decoded as one tensor `name`, then a scope for each of them.
+    """The parts of `whole`, the stack of `members`, decoded as one tensor `name`, then a scope for each of them.
 
     A node costs more at load than the values that it works on, where tensors are small: here all but the last are one for
     all members. Where the stack is framed, taking a member out of it is the copy that a tensor alone needs too.
     """
-    whole = stack(list(members.values()))
     framed = can_frame(whole)
     scopes = [encode_tensor(name, whole, positions, values, framed=framed)]
     for number, tensor in enumerate(members):
