@@ -46,7 +46,7 @@ from sctool.sparsity.density import allocate_erk
 from sctool.sparsity.topology import random_masks
 
 RESULTS = Path(__file__).parent / "results" / "storage.csv"
-CALLS = 20
+CALLS, OPENINGS = 20, 4
 SCHEMES: dict[str, Storage] = {
     "auto": Storage("auto"), "small": Storage("small"), "fast": Storage("fast"), "ort": Storage("ort"),
     "rice": Storage("rice"), "rice+split": Storage("rice", "split"), "pfor": Storage("pfor"), "rows": Storage("rows"),
@@ -162,21 +162,31 @@ def measure_loads(paths: dict[str, Path], rounds: int) -> dict[str, tuple[float,
 
 
 def measure_runs(paths: dict[str, Path], example: Tensor, rounds: int) -> dict[str, float]:
-    """Scheme -> median over rounds of the ratio to dense of the same round; CPU time of CALLS calls, batch 1."""
-    sessions = {scheme: open_session(path) for scheme, path in paths.items()}
+    """Scheme -> median over rounds of the ratio to dense of the same round; CPU time of CALLS calls, batch 1.
+
+    Where the allocator happened to put a session's weights moves its calls by some percent: so sessions are opened OPENINGS
+    times, in an order drawn anew, as is the order of each round.
+    """
     x = example[:1].numpy()
     ratios: dict[str, list[float]] = {scheme: [] for scheme in paths}
-    for number in range(rounds + 1):
-        times = {}
-        for scheme, session in sessions.items():
-            name = session.get_inputs()[0].name
-            began = time.process_time()
-            for _ in range(CALLS):
-                session.run(None, {name: x})
-            times[scheme] = time.process_time() - began
-        if number:
-            for scheme, seconds in times.items():
-                ratios[scheme].append(seconds / times["dense"])
+    order = list(paths)
+    for opening in range(OPENINGS):
+        draw = random.Random(opening)
+        draw.shuffle(order)
+        sessions = {scheme: open_session(paths[scheme]) for scheme in order}
+        for number in range(-(-rounds // OPENINGS) + 1):
+            draw.shuffle(order)
+            times = {}
+            for scheme in order:
+                session = sessions[scheme]
+                name = session.get_inputs()[0].name
+                began = time.process_time()
+                for _ in range(CALLS):
+                    session.run(None, {name: x})
+                times[scheme] = time.process_time() - began
+            if number:
+                for scheme, seconds in times.items():
+                    ratios[scheme].append(seconds / times["dense"])
     return {scheme: statistics.median(values) for scheme, values in ratios.items()}
 
 

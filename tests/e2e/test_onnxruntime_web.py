@@ -77,7 +77,7 @@ def test_web_assembly_answers_as_onnxruntime(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Mlp((40,), 7, hidden=[96, 64])
+        model = Mlp((40,), 7, hidden=[96, 96, 96])
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.data.masked_fill_(torch.rand_like(parameter) < 0.85, 0.0)
@@ -86,6 +86,8 @@ def test_web_assembly_answers_as_onnxruntime(
     packed = sparsify_onnx(dense, storage)
     assert sum(node.op_type == "Scan" for node in packed.proto.graph.node) == stages - 1
     assert any(layer.codec == storage.rule for layer in packed.layers)
+    stacked = any(node.op_type == "GatherND" for node in packed.proto.graph.node)
+    assert stacked == (storage.rule != "coo" and storage.values != "codebook16")
     path, x = tmp_path / "model.onnx", np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
     path.write_bytes(serialise_onnx(packed.proto))
     (tmp_path / "input.bin").write_bytes(x.tobytes())
