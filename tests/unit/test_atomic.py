@@ -119,6 +119,18 @@ with atomic.new_directory(Path(sys.argv[1]), marker="x", overwrite=True) as stag
 """
 
 
+KILLED_WRITE = """
+import os, sys
+from pathlib import Path
+from sctool import atomic
+def stall(*_):
+    print("half", flush=True)
+    sys.stdin.read()
+os.replace = stall
+atomic.write_file(Path(sys.argv[1]), "new")
+"""
+
+
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
     out, command = tmp_path / "out", [sys.executable, "-c", KILLED]
     others = [".out.partial-", ".out.partial-mine", ".other.partial-abcdefgh", ".out.partial-abcdefgh0"]
@@ -136,6 +148,20 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     with atomic.new_directory(out, marker="x", overwrite=True):
         assert not living.exists()
     assert names(tmp_path) == sorted([*others, ".out.partial-abcdefgh", "out"])
+
+
+def test_a_write_that_was_killed_leaves_nothing_after_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    atomic.write_file(path, "old")
+    with subprocess.Popen([sys.executable, "-c", KILLED_WRITE, str(path)], stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        (half,) = tmp_path.glob(".file.partial-*/file")
+        atomic.write_file(path, "newer")
+        assert half.exists()
+        process.kill()
+    assert half.exists() and path.read_text() == "newer"
+    atomic.write_file(path, "newest")
+    assert names(tmp_path) == ["file"] and path.read_text() == "newest"
 
 
 def test_an_output_set_aside_by_a_killed_swap_stays_until_there_is_another(tmp_path: Path) -> None:

@@ -40,22 +40,19 @@ def refuse_existing(path: Path, *, overwrite: bool, marker: str | None = None) -
 def write_file(path: Path, content: bytes | str) -> None:
     """Write `content` beside `path`, then rename: a reader sees the old file or the new one.
 
-    Raises OutputError where the folder cannot be written.
+    What a killed process left half-written of it is removed. Raises OutputError where the folder cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            os.fchmod(stream.fileno(), 0o644)
-        os.replace(temporary, path)
+        _remove_stale(path, "partial")
+        with _folder_beside(path, "partial") as folder:
+            temporary = folder / path.name
+            temporary.write_bytes(data)
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
     except OSError as error:
         raise _unwritable(path, error) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
