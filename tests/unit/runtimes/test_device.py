@@ -16,7 +16,7 @@ from sctool.formats.pte import Delegate, Method, Program
 from sctool.native.library import BACKEND
 from sctool.runtimes.device.cross import build_sparse_runner, list_cross_compilers
 from sctool.runtimes.device.facts import parse_facts, parse_properties
-from sctool.runtimes.device.kit import _unpack_debian, find_kit, read_pins
+from sctool.runtimes.device.kit import _make_movable, _unpack_debian, find_kit, read_pins
 from sctool.runtimes.device.local import LocalSession, affinity_mask, run_process
 from sctool.runtimes.device.runner import RUNNERS, Refusal, Work, find_runner, read_line, work_arguments
 
@@ -197,3 +197,17 @@ def test_what_a_runner_ends_with(done: Completed, error: type[SctoolError], text
 
 def test_the_last_json_line_counts() -> None:
     assert read_line(Completed(0, 'chatter\n{"schema": 1, "a": 2}\n', "warnings"), "m") == {"schema": 1, "a": 2}
+
+
+def test_linker_scripts_of_the_kit_name_no_place(tmp_path: Path) -> None:
+    """Debian's libc.so names the C library under /usr, where it does not lie when the kit is in a cache folder."""
+    libraries = tmp_path / "usr/aarch64-linux-gnu/lib"
+    libraries.mkdir(parents=True)
+    group = "GROUP ( {0}libc.so.6 {0}libc_nonshared.a AS_NEEDED ( {0}ld-linux-aarch64.so.1 ) )\n"
+    head = "/* GNU ld script\n   Use the shared library. */\n"
+    (libraries / "libc.so").write_text(head + group.format("/usr/aarch64-linux-gnu/lib/"))
+    (libraries / "libother.so").write_bytes(binary := b"\x7fELF /usr/aarch64-linux-gnu/lib/")
+    (libraries / "libgone.so").symlink_to("nowhere")
+    _make_movable(tmp_path)
+    assert (libraries / "libc.so").read_text() == head + group.format("")
+    assert (libraries / "libother.so").read_bytes() == binary

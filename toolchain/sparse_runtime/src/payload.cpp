@@ -1,124 +1,20 @@
 #include "payload.h"
-#include "xxh64.h"
 
-#include <cstdlib>
 #include <cstring>
+
+#include "payload_matrix.h"
+#include "payload_reader.h"
 
 namespace sctool {
 namespace {
 
 constexpr std::uint32_t kUnchecked = 1, kChecked = 2;  // versions: without and with a checksum
 constexpr std::uint64_t kMostElements = std::uint64_t{1} << 26;  // of one value
-constexpr std::uint64_t kMostWeights = std::uint64_t{1} << 31;
 constexpr std::uint64_t kMostInAll = std::uint64_t{1} << 28;  // floats of all values together
 constexpr std::uint64_t kMostExpanded = std::uint64_t{1} << 28;
 constexpr std::uint32_t kMostSide = 16384, kMostChannels = 65534, kMostKernel = 31, kMostStride = 8;
 
-[[noreturn]] void refuse(const std::string& what) { throw PayloadError("payload: " + what); }
-
-void require(bool holds, const char* what) {
-  if (!holds) refuse(what);
-}
-
-class Reader {
- public:
-  Reader(const void* bytes, std::size_t size) : at_(static_cast<const std::uint8_t*>(bytes)), left_(size) {}
-
-  const std::uint8_t* take(std::uint64_t count) {
-    if (count > left_) refuse("it ends " + std::to_string(count - left_) + " bytes early");
-    const std::uint8_t* from = at_;
-    at_ += count;
-    left_ -= static_cast<std::size_t>(count);
-    return from;
-  }
-
-  template <typename T>
-  T number() {
-    T value = 0;
-    const std::uint8_t* from = take(sizeof(T));
-    for (std::size_t i = 0; i < sizeof(T); ++i) value = static_cast<T>(value | static_cast<T>(from[i]) << (8 * i));
-    return value;
-  }
-
-  std::size_t left() const { return left_; }
-
-  // Of all bytes that are left.
-  std::uint64_t checksum() const { return xxh64(at_, left_); }
-
- private:
-  const std::uint8_t* at_;
-  std::size_t left_;
-};
-
-StoredValues read_values(Reader& reader, std::uint32_t rows, std::uint64_t count) {
-  StoredValues values;
-  const std::uint8_t kind = reader.number<std::uint8_t>();
-  if (kind > static_cast<std::uint8_t>(ValueKind::kQuantised)) refuse("values of kind " + std::to_string(kind));
-  values.kind = static_cast<ValueKind>(kind);
-  const bool scaled = values.kind == ValueKind::kInt8 || values.kind == ValueKind::kQuantised;
-  if (scaled) values.scales = reader.take(std::uint64_t{rows} * 4);
-  values.bytes = reader.take(count * (values.kind == ValueKind::kFloat32 ? 4 : values.kind == ValueKind::kFloat16 ? 2 : 1));
-  return values;
-}
-
-// A row's sum of magnitudes: with inputs of up to 255 its products' sums stay whole numbers that float32 holds.
-constexpr std::int64_t kMostOfRow = ((1 << 24) - 1) / 255;
-
-// The scales of a quantised matrix, whose weights stay within what its sums may reach.
-void take_scales(Matrix& matrix) {
-  matrix.row_scales.resize(matrix.rows);
-  std::memcpy(matrix.row_scales.data(), matrix.entries.values.scales, std::size_t{matrix.rows} * 4);
-  EntryReader entries = matrix.read();
-  SparseRows row;
-  for (std::uint32_t r = 0; r < matrix.rows; ++r) {
-    entries.next(1, row);
-    std::int64_t sum = 0;
-    for (std::uint32_t i = 0; i < row.length(0); ++i) sum += std::abs(static_cast<int>(row.values[i]));
-    require(sum <= kMostOfRow, "a row of int8 weights whose magnitudes add up to over 65793");
-  }
-}
-
-// How a matrix is stored, and how it runs.
-enum class MatrixKind : std::uint8_t { kDense = 0, kSparse = 1, kSparseRunDense = 2 };
-
-// `room`: floats that matrices of the program may still be expanded to beyond what they are stored as.
-Matrix read_matrix(Reader& reader, std::uint64_t& room) {
-  Matrix matrix;
-  const auto kind = static_cast<MatrixKind>(reader.number<std::uint8_t>());
-  require(kind <= MatrixKind::kSparseRunDense, "a matrix is neither dense nor sparse");
-  matrix.sparse = kind != MatrixKind::kDense;
-  matrix.rows = reader.number<std::uint32_t>();
-  matrix.columns = reader.number<std::uint32_t>();
-  require(matrix.rows >= 1 && matrix.columns >= 1, "a matrix without elements");
-  const std::uint64_t size = std::uint64_t{matrix.rows} * matrix.columns;
-  require(size <= kMostWeights, "a matrix of more than 2^31 elements");
-  if (kind == MatrixKind::kDense) {
-    const StoredValues values = read_values(reader, matrix.rows, size);
-    require(values.kind != ValueKind::kQuantised, "int8 arithmetic with a matrix that runs dense");
-    matrix.values = decode_dense(values, matrix.rows, matrix.columns);
-    return matrix;
-  }
-  StoredEntries& entries = matrix.entries;
-  entries.count = reader.number<std::uint32_t>();
-  require(entries.count <= size, "more non-zeros than elements");
-  entries.k = reader.number<std::uint8_t>();
-  require(entries.k <= 30, "a Rice parameter over 30");
-  entries.gap_bytes = reader.number<std::uint32_t>();
-  entries.gaps = reader.take(entries.gap_bytes);
-  require(entries.count <= entries.gap_bytes * 8, "more positions than bits");
-  entries.values = read_values(reader, matrix.rows, entries.count);
-  if (kind == MatrixKind::kSparseRunDense) {
-    require(entries.values.kind != ValueKind::kQuantised, "int8 arithmetic with a matrix that runs dense");
-    require(size <= room, "matrices of more than 2^28 elements to expand");
-    room -= size;
-    matrix.values = decode_expanded(entries, matrix.rows, matrix.columns);
-    matrix.sparse = false;
-  }
-  if (matrix.sparse && entries.values.kind == ValueKind::kQuantised) take_scales(matrix);
-  return matrix;
-}
-
-Shape read_shape(Reader& reader) {
+Shape read_shape(PayloadReader& reader) {
   Shape shape;
   const std::uint8_t form = reader.number<std::uint8_t>();
   require(form >= 1 && form <= 4, "a value is neither [F], [C, L], [C, H, W] nor [T, F]");
@@ -134,7 +30,7 @@ Shape read_shape(Reader& reader) {
   return shape;
 }
 
-Window read_window(Reader& reader) {
+Window read_window(PayloadReader& reader) {
   Window window;
   std::uint32_t* fields[] = {&window.height,     &window.width,    &window.stride,    &window.pad_top,
                              &window.pad_left,   &window.pad_bottom, &window.pad_right};
@@ -346,7 +242,7 @@ class ProgramReader {
     require(channels == out.channels, "a concatenation with a wrong number of channels");
   }
 
-  Reader reader_;
+  PayloadReader reader_;
   std::uint64_t room_ = kMostExpanded;
   Program program_;
   std::vector<bool> known_;

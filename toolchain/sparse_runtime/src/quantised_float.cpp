@@ -1,5 +1,5 @@
 // The layers of quantised.cpp where no dot products of bytes exist, by the kernels for float32: whole numbers below 2^24,
-// which no sum of these layers passes (payload.cpp), are exact there, so that the bits are the same.
+// which no sum of these layers passes (payload_matrix.cpp), are exact there, so that the bits are the same.
 #define SCTOOL_WIDTH 4
 #include <algorithm>
 

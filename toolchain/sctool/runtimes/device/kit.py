@@ -183,7 +183,17 @@ def _unpack_debian(pins: dict[str, Any], root: Path, say: Say) -> list[str]:
             _demand(run_process(["dpkg-deb", "-x", str(archive), str(root)], timeout_s=300), f"unpack {archive.name}")
         if len(list(archives.glob("*.deb"))) != len(packages):
             raise NativeRuntimeMissing("Debian gave fewer packages than are pinned.", hint="Try again.")
+    _make_movable(root)
     return replaced
+
+
+def _make_movable(root: Path) -> None:
+    """Let the linker find the C library where it lies: Debian's linker scripts name it where the system would have it."""
+    libraries = root / "usr/aarch64-linux-gnu/lib"
+    for script in libraries.glob("*.so"):
+        content = script.read_bytes() if script.is_file() and not script.is_symlink() else b""
+        if content.startswith(b"/* GNU ld script"):
+            script.write_bytes(content.replace(b"/usr/aarch64-linux-gnu/lib/", b""))
 
 
 def _find_replaced(wanted: Mapping[str, str], options: Sequence[str]) -> list[str]:
