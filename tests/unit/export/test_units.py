@@ -156,7 +156,8 @@ def test_members_share_the_bytes_of_their_stack(tmp_path: Path) -> None:
         assert (found[name].codec, found[name].nnz, found[name].shape) == ("rows", written[name].nnz, (40, 40))
         sizes = next(each for each in packed.sizes if each.name == name)
         assert sizes.codec_bytes["rows"] == written[name].stored_bytes
-    assert found["table"].codec == "rows" and found["table"].nnz == written["table"].nnz
+    table = found["table"]
+    assert (table.codec, table.nnz, table.shape) == ("rows", written["table"].nnz, (300, 40))
     assert sum(layer.stored_bytes for layer in written.values()) < path.stat().st_size
 
 

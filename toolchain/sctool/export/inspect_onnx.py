@@ -24,7 +24,7 @@ from sctool.export.storage_rules import (
     ORT_UNFOLDED,
     StorageRule,
 )
-from sctool.export.units import STACK
+from sctool.export.units import FRAME, STACK
 from sctool.native.library import DOMAIN, OPERATOR
 
 RUNTIME = "onnxruntime"
@@ -151,6 +151,8 @@ def _describe(
         note = "its decoding nodes could not be evaluated within 120 s and 8 GiB"
         return LayerFinding(tensor.name, role, dtype, shape, None, size, codec, rule.name, note), rule
     shape = tuple(answer["shape"])  # type: ignore[arg-type]
+    if FRAME in stored and tensor.reader == "Gather" and shape[:2] == (1, 1):
+        shape = shape[2:]  # as `units` stores a table
     rule = _choose_rule(tensor, kinds, stored, sparse, shape, str(answer["dtype"]))
     codec = "dense" if rule is ORT_DENSE else _name_codec(tensor, kinds, sparse)
     nnz = int(answer["nnz"])  # type: ignore[call-overload]
