@@ -119,6 +119,17 @@ def test_a_stack_gives_each_member_back(positions: str, values: str, shape: tupl
         assert same_bits(found, VALUES[values].restore(each))
 
 
+@pytest.mark.parametrize("positions", [name for name in POSITIONS if name not in ("dense", "coo")])
+@pytest.mark.parametrize("dtype", ["float16", "int8", "uint8"])
+@pytest.mark.parametrize("shape", [(40, 30), (8, 4, 3, 3)])
+def test_a_stack_of_other_types(positions: str, dtype: str, shape: tuple[int, ...]) -> None:
+    tensors = [np.abs(20 * draw(shape, 0.2, number)).astype(dtype) for number in range(3)]
+    members = {f"w{number}": Quantised(each, 8 * each.itemsize, each.dtype) for number, each in enumerate(tensors)}
+    scopes = encode_stack("s", list(members), stack(list(members.values())), POSITIONS[positions], VALUES["float32"])
+    for name, each in members.items():
+        assert same_bits(run(wrap(scopes, {name: shape}, each.dtype)), each.codes)
+
+
 @pytest.mark.parametrize(("positions", "values"), PAIRS)
 def test_every_level_and_number_of_threads(positions: str, values: str) -> None:
     tensor = draw((60, 50), 0.15)

@@ -122,7 +122,7 @@ def test_a_table_is_read_by_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("rule", ["auto", "small", "fast", "ort", *POSITIONS])
-@pytest.mark.parametrize("values", ["float32", "int8", "float16"])
+@pytest.mark.parametrize("values", ["float32", "split", "int8", "float16"])
 def test_every_rule_answers_as_the_dense_model(rule: str, values: str, tmp_path: Path) -> None:
     dense = make_model()
     packed = sparsify_onnx(dense, Storage(rule, values))  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_every_rule_answers_as_the_dense_model(rule: str, values: str, tmp_path:
     session = open_session(packed.proto, level, tmp_path / "folded.onnx")
     found = session.run(None, {"ids": IDS})[0]
     assert found.shape == expected.shape == (2, 3, 30)
-    if values == "float32":
+    if values in ("float32", "split"):
         np.testing.assert_array_equal(found, expected)
     else:
         np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
@@ -156,6 +156,7 @@ def test_members_share_the_bytes_of_their_stack(tmp_path: Path) -> None:
         assert (found[name].codec, found[name].nnz, found[name].shape) == ("rows", written[name].nnz, (40, 40))
         sizes = next(each for each in packed.sizes if each.name == name)
         assert sizes.codec_bytes["rows"] == written[name].stored_bytes
+    assert set(found) == set(written)
     table = found["table"]
     assert (table.codec, table.nnz, table.shape) == ("rows", written["table"].nnz, (300, 40))
     assert sum(layer.stored_bytes for layer in written.values()) < path.stat().st_size

@@ -66,7 +66,7 @@ def inspect_onnx(path: Path) -> Inspection:
     sizes = _share_bytes(model, found, stored, sparse, decoded)
     for tensor, held in zip(found, sizes, strict=True):
         layer, rule = _describe(path, model, tensor, stored, sparse, decoded, held)
-        if layer.size >= MIN_SIZE or layer.nnz is None:
+        if tensor.name != FRAME and (layer.size >= MIN_SIZE or layer.nnz is None):
             layers.append(layer)
             rules.append(rule)
     programs = _sparse_programs(model.graph)

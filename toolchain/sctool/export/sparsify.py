@@ -86,6 +86,7 @@ class _Encoded:
     unit: Unit
     scopes: dict[str, list[Scope]] = field(default_factory=dict)
     options: list[Option] = field(default_factory=list)
+    member_bytes: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, positions: PositionCodec, values: ValueCodec) -> None:
         scopes = self.unit.encode(positions, values)
@@ -96,15 +97,16 @@ class _Encoded:
         )  # fmt: skip
         self.options.append(option)
         self.scopes[option.name] = scopes
+        self.member_bytes[option.name] = self._share_bytes(scopes)
 
     def store(self, codec: str) -> StoredUnit:
         (option,) = (option for option in self.options if option.name == codec)
         return StoredUnit(self.scopes[codec], option.left_bytes, self.unit.framed and option.positions != "dense")
 
-    def share_bytes(self, codec: str) -> dict[str, int]:
+    def _share_bytes(self, scopes: list[Scope]) -> dict[str, int]:
         """Member -> bytes of its own part, and of what all have in common by how many values it has of them."""
         stored = self.unit.stored
-        own = {scope.tensor: scope.stored_bytes for scope in self.scopes[codec]}
+        own = {scope.tensor: scope.stored_bytes for scope in scopes}
         common = sum(size for tensor, size in own.items() if tensor not in stored)
         return {
             tensor: own[tensor] + round(common * count / max(sum(stored.values()), 1))
@@ -180,7 +182,7 @@ def _read_weight(tensor: TensorProto, plan: Storage, inputs: set[str]) -> _Weigh
 def _encode(unit: Unit, candidates: list[str], split: bool) -> _Encoded:
     """`unit` by each of the position codecs `candidates`; with `split`, float32 as it is also by that value codec."""
     encoded = _Encoded(unit)
-    as_is = all(each.codes.dtype == each.dtype == np.float32 and each.scale is None for each in unit.members.values())
+    as_is = unit.values.name == PLAIN and all(each.dtype == np.float32 for each in unit.members.values())
     for name in candidates:
         for values in [unit.values, SPLIT] if split and as_is else [unit.values]:
             if name != "coo" or values is not SPLIT:
@@ -206,7 +208,7 @@ def _describe(weight: _Weight, encoded: _Encoded, choice: Choice) -> LayerEntry:
     return LayerEntry(
         name=weight.tensor.name, shape=list(weight.array.shape), size=weight.array.size, nnz=weight.nnz,
         density=weight.nnz / max(weight.array.size, 1), dense_bytes=weight.array.nbytes,
-        stored_bytes=encoded.share_bytes(choice.name)[weight.tensor.name], codec=codec,
+        stored_bytes=encoded.member_bytes[choice.name][weight.tensor.name], codec=codec,
         values=split or values,
         why=weight.reason or choice.why,
     )  # fmt: skip
@@ -217,7 +219,7 @@ def _compare(weight: _Weight, encoded: _Encoded, choice: Choice) -> LayerSizes:
     return LayerSizes(
         weight.tensor.name, list(weight.array.shape), weight.nnz / weight.array.size, weight.array.nbytes,
         bound_bytes(weight.array.size, weight.nnz, weight.quantised.width) + sum(extra), choice.name,
-        {codec: encoded.share_bytes(codec)[weight.tensor.name] for codec in encoded.scopes},
+        {codec: sizes[weight.tensor.name] for codec, sizes in encoded.member_bytes.items()},
     )  # fmt: skip
 
 
